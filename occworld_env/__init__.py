@@ -1,0 +1,3 @@
+"""Part of OccSora Gym."""
+
+OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: see occworld_env

@@ -1,0 +1,113 @@
+"""Voxel rendering: the occupancy that an ego at given poses and times would see in a scene."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scenes.grid import FREE, Grid
+from scenes.motion import interpolate, relative, rotate, transform
+from scenes.scene import Scene, StaticWorld, Tracks
+
+# A box thinner than a voxel would slip between voxel centres, so each side is widened to this many voxels.
+_MIN_EXTENT = 1.0
+
+
+def render(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | None = None, chunk: int = 16) -> Tensor:
+    """Occupancy uint8 (N, X, Y, Z) seen from world poses (N, 3) at times (N,) in seconds, each in its own ego frame.
+
+    `ego` names the track that is the ego: it is left out, so that its own cells are free. Agents are interpolated between
+    track frames. Work is done `chunk` frames at a time on the device of the scene.
+    """
+    device = scene.static.ground.device
+    poses = poses.to(device, torch.float64)
+    times = times.to(device, torch.float64)
+    if poses.shape != (times.shape[0], 3):
+        raise ValueError(f"render: expected poses ({times.shape[0]}, 3) to fit times, found {tuple(poses.shape)}")
+    parts = [_render_frames(scene, poses[i : i + chunk], times[i : i + chunk], grid, ego) for i in range(0, len(times), chunk)]
+    return torch.cat(parts) if parts else torch.empty(0, *grid.shape, dtype=torch.uint8, device=device)
+
+
+def _render_frames(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | None) -> Tensor:
+    occupancy = _render_static(scene.static, poses, grid)
+    agent, top = _agent_columns(scene.tracks, poses, times / scene.dt, grid, ego)
+    column = (agent != FREE).nonzero(as_tuple=True)
+    agent, top = agent[column], top[column]
+    fill = _filled(torch.zeros_like(top), top, grid)
+    occupancy[column] = torch.where(fill, agent[:, None], occupancy[column])
+    return occupancy
+
+
+def _render_static(static: StaticWorld, poses: Tensor, grid: Grid) -> Tensor:
+    frames, (nx, ny, nz) = poses.shape[0], grid.shape
+    centres = grid.column_centres().reshape(1, nx * ny, 2).to(poses.device)
+    i, j, inside = static.cells(transform(poses, centres))
+    cell, inside = (i * static.ground.shape[1] + j).reshape(-1), inside.reshape(-1)
+    occupancy = torch.full((frames * nx * ny, nz), FREE, dtype=torch.uint8, device=poses.device)
+    occupancy[:, grid.ground_index] = static.ground.reshape(-1)[cell].masked_fill(~inside, FREE)
+    for layer in range(static.standing.shape[0]):
+        standing = static.standing[layer].reshape(-1)[cell]
+        column = ((standing != FREE) & inside).nonzero().squeeze(1)
+        bottom, top = (heights[layer].reshape(-1)[cell[column]] / 10 for heights in (static.bottom, static.top))
+        fill = _filled(bottom, top, grid)
+        occupancy[column] = torch.where(fill, standing[column][:, None], occupancy[column])
+    return occupancy.reshape(frames, nx, ny, nz)
+
+
+def _filled(bottom: Tensor, top: Tensor, grid: Grid) -> Tensor:
+    """Which voxels, bool (P, Z), a thing fills that reaches from bottom to top (P,) metres above ground: at least one."""
+    low = ((bottom - grid.origin[2]) / grid.voxel + 0.499).floor()
+    high = ((top - grid.origin[2]) / grid.voxel + 0.499).floor().maximum(low + 1)
+    level = torch.arange(grid.shape[2], device=bottom.device)
+    return (level >= low[:, None]) & (level < high[:, None])
+
+
+def _agent_columns(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None) -> tuple[Tensor, Tensor]:
+    """Class id, uint8 (N, X, Y), and height, float32 (N, X, Y), of the agent that stands in each column."""
+    frames, (nx, ny, _) = poses.shape[0], grid.shape
+    frame, agent, box = _boxes_in_reach(tracks, poses, index, grid, ego)
+    key = torch.zeros(frames * nx * ny, dtype=torch.int32, device=poses.device)
+    diagonal = tracks.sizes[:, :2].norm(dim=-1) / grid.voxel
+    longest = int(diagonal.max()) + 3 if len(diagonal) else 0
+    smaller = -1
+    for window in (5, 9, 17, longest):  # boxes of like size together, so that small ones do not pay for large ones
+        pick = (diagonal[agent] > smaller) & (diagonal[agent] <= window - 2)
+        smaller = max(smaller, window - 2)
+        _stamp(key, tracks, frame[pick], agent[pick], box[pick], window, grid)
+    key = key.reshape(frames, nx, ny)
+    # key = (height in centimetres) * 32 + class id + 1: the highest box wins, on every device alike
+    agent_class = torch.where(key > 0, (key % 32 - 1).to(torch.uint8), torch.full_like(key, FREE, dtype=torch.uint8))
+    return agent_class, torch.div(key, 32, rounding_mode="floor").to(torch.float32) / 100
+
+
+def _boxes_in_reach(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Frame number (P,), track number (P,) and pose in the ego frame (P, 3) of the boxes that may touch the grid."""
+    boxes = interpolate(tracks.poses, index).transpose(0, 1)
+    low, high = index.floor().long(), index.ceil().long()
+    last = tracks.valid.shape[1] - 1
+    there = (tracks.valid[:, low.clamp(0, last)] & tracks.valid[:, high.clamp(0, last)]).T
+    if ego is not None:
+        there = there.clone()
+        there[:, ego] = False
+    half = torch.tensor(grid.shape[:2], dtype=torch.float64, device=poses.device) * grid.voxel / 2
+    reach = float(half.norm() + half.new_tensor(grid.origin[:2]).add(half).norm()) + 12.0
+    near = there & ((boxes[..., :2] - poses[:, None, :2]).norm(dim=-1) < reach)
+    frame, agent = near.nonzero(as_tuple=True)
+    return frame, agent, relative(poses[frame], boxes[frame, agent])
+
+
+def _stamp(key: Tensor, tracks: Tracks, frame: Tensor, agent: Tensor, box: Tensor, window: int, grid: Grid) -> None:
+    """Write the columns under the boxes into key, (N * X * Y,) int32, within a square of `window` columns a box."""
+    nx, ny, _ = grid.shape
+    offset = torch.arange(window, device=key.device) - window // 2
+    first = torch.stack([((box[:, axis] - grid.origin[axis]) / grid.voxel).floor().long() for axis in (0, 1)], dim=-1)
+    cell = first[:, None, None, :] + torch.stack(torch.meshgrid(offset, offset, indexing="ij"), dim=-1)
+    corner = torch.tensor(grid.origin[:2], dtype=torch.float64, device=key.device)
+    centre = corner + (cell.to(torch.float64) + 0.5) * grid.voxel
+    local = rotate(centre - box[:, None, None, :2], -box[:, None, None, 2]).abs()
+    half = (tracks.sizes[agent, :2].to(torch.float64) / 2).clamp(min=_MIN_EXTENT * grid.voxel / 2)
+    covered = (local <= half[:, None, None, :]).all(-1) | (cell == first[:, None, None, :]).all(-1)
+    covered &= (cell >= 0).all(-1) & (cell[..., 0] < nx) & (cell[..., 1] < ny)
+    value = (tracks.sizes[agent, 2] * 100).to(torch.int32) * 32 + tracks.classes[agent].to(torch.int32) + 1
+    flat = (frame[:, None, None] * nx + cell[..., 0]) * ny + cell[..., 1]
+    key.scatter_reduce_(0, flat[covered], value[:, None, None].expand_as(flat)[covered], reduce="amax")

@@ -1,0 +1,68 @@
+"""The route raster: where the task leads, and the known drivable area, seen from above in the ego frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scenes.grid import DRIVABLE, Grid
+from scenes.motion import to_local, transform
+from scenes.scene import StaticWorld
+
+ROUTE_POINTS = 512
+ROUTE_HALF_WIDTH = 2.0  # metres to each side of the route's line
+ROUTE_CHANNELS = 2  # route corridor, known drivable surface
+
+
+def resample_route(route: Tensor, spacing: float = 2.0, points: int = ROUTE_POINTS) -> Tensor:
+    """Route (M, 2) as exactly `points` world points float64 `spacing` metres apart; the last point is repeated at its end."""
+    route = route.to(torch.float64)
+    if route.ndim != 2 or route.shape[1] != 2 or not len(route):
+        raise ValueError(f"route: expected world points (M, 2) with M >= 1, found {tuple(route.shape)}")
+    step = (route[1:] - route[:-1]).norm(dim=-1)
+    along = torch.cat((step.new_zeros(1), step.cumsum(0)))
+    keep = torch.cat((step.new_ones(1, dtype=torch.bool), step > 1e-9))
+    route, along = route[keep], along[keep]
+    if len(route) == 1:
+        return route.expand(points, 2).clone()
+    want = (torch.arange(points, dtype=torch.float64, device=route.device) * spacing).clamp(max=float(along[-1]))
+    high = torch.searchsorted(along, want).clamp(1, len(along) - 1)
+    weight = ((want - along[high - 1]) / (along[high] - along[high - 1])).unsqueeze(-1)
+    return route[high - 1] + weight * (route[high] - route[high - 1])
+
+
+def route_raster(routes: Tensor, poses: Tensor, statics: list[StaticWorld] | None, grid: Grid) -> Tensor:
+    """Route corridor and known drivable cells, uint8 0 or 1 (B, 2, X, Y), seen from world poses (B, 3).
+
+    routes: world points (B, M, 2), see `resample_route`. statics: one world an entry of the batch, or None where no map is
+    known, which leaves the second channel empty.
+    """
+    (batch, _), (nx, ny, _) = poses.shape, grid.shape
+    raster = torch.zeros(batch, ROUTE_CHANNELS, nx, ny, dtype=torch.uint8, device=poses.device)
+    raster[:, 0] = _corridor(to_local(poses, routes), grid)
+    if statics is not None:
+        centres = grid.column_centres().reshape(nx * ny, 2).to(poses.device)
+        for world, static in enumerate(statics):
+            i, j, inside = static.cells(transform(poses[world], centres))
+            raster[world, 1] = ((static.ground[i, j] == DRIVABLE) & inside).reshape(nx, ny)
+    return raster
+
+
+def _corridor(local: Tensor, grid: Grid) -> Tensor:
+    """Columns within ROUTE_HALF_WIDTH of the route's points local (B, M, 2): uint8 (B, X, Y)."""
+    (batch, points, _), (nx, ny, _) = local.shape, grid.shape
+    # 2 m between points and a half width of 2 m: stamping a disc at each point and at each middle covers the line.
+    dense = torch.cat((local, (local[:, 1:] + local[:, :-1]) / 2), dim=1)
+    reach = int(ROUTE_HALF_WIDTH / grid.voxel + 1)
+    offset = torch.arange(-reach, reach + 1, device=local.device)
+    origin = local.new_tensor(grid.origin[:2])
+    cell = ((dense - origin) / grid.voxel).floor().long()[:, :, None, None] + torch.stack(
+        torch.meshgrid(offset, offset, indexing="ij"), dim=-1
+    )
+    centre = origin + (cell.to(local.dtype) + 0.5) * grid.voxel
+    close = (centre - dense[:, :, None, None]).norm(dim=-1) <= ROUTE_HALF_WIDTH
+    close &= (cell >= 0).all(-1) & (cell[..., 0] < nx) & (cell[..., 1] < ny)
+    world = torch.arange(batch, device=local.device)[:, None, None, None].expand_as(close)
+    raster = torch.zeros(batch * nx * ny, dtype=torch.uint8, device=local.device)
+    raster[((world * nx + cell[..., 0]) * ny + cell[..., 1])[close]] = 1
+    return raster.reshape(batch, nx, ny)
