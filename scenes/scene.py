@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -48,8 +48,7 @@ class StaticWorld:
 
     def to(self, device: torch.device | str) -> StaticWorld:
         """The same world with its rasters on another device."""
-        moved = (getattr(self, name).to(device) for name in ("ground", "standing", "bottom", "top"))
-        return StaticWorld(self.origin, self.cell, *moved, recorded=self.recorded, grown=self.grown)
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("ground", "standing", "bottom", "top")})
 
     def cells(self, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Raster indices i, j of world points xy (..., 2), clamped, and which of the points lie inside the raster."""
