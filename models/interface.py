@@ -43,11 +43,10 @@ class Rollout:
         self.tensors[name] = value
 
     def replace(self, mask: Tensor, other: Rollout) -> None:
-        """Overwrite the worlds where mask, bool (B,), is true by the worlds of `other`, which holds one for each of them, in order."""
+        """Overwrite the worlds where mask, bool (B,), is true by those of `other`, which holds one for each of them, in order."""
         if mask.shape != (len(self),) or int(mask.sum()) != len(other):
-            raise ValueError(
-                f"Rollout.replace: mask {tuple(mask.shape)} selects {int(mask.sum())} of {len(self)} worlds, other has {len(other)}"
-            )
+            chosen = f"mask {tuple(mask.shape)} selects {int(mask.sum())} of {len(self)} worlds"
+            raise ValueError(f"Rollout.replace: {chosen}, other has {len(other)}")
         for name, tensor in self.tensors.items():
             tensor[mask] = other.tensors[name]
 

@@ -28,7 +28,7 @@ def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Te
 
 
 def warp_chunk(last: Tensor, motion: Tensor, grid: Grid, fill: int = UNKNOWN) -> Tensor:
-    """The last frame (B, X, Y, Z) carried along a chunk's motion (B, F, 3): (B, F, X, Y, Z), each warped once by its composed pose."""
+    """The last frame (B, X, Y, Z) carried along motion (B, F, 3): (B, F, X, Y, Z), each warped once by its composed pose."""
     batch, frames = motion.shape[:2]
     poses = accumulate(motion).reshape(batch * frames, 3)
     warped = warp(last.repeat_interleave(frames, dim=0), poses, grid, fill)

@@ -50,7 +50,7 @@ def route_raster(routes: Tensor, poses: Tensor, statics: list[StaticWorld] | Non
 
 def _corridor(local: Tensor, grid: Grid) -> Tensor:
     """Columns within ROUTE_HALF_WIDTH of the route's points local (B, M, 2): uint8 (B, X, Y)."""
-    (batch, points, _), (nx, ny, _) = local.shape, grid.shape
+    batch, (nx, ny, _) = len(local), grid.shape
     # 2 m between points and a half width of 2 m: stamping a disc at each point and at each middle covers the line.
     dense = torch.cat((local, (local[:, 1:] + local[:, :-1]) / 2), dim=1)
     reach = int(ROUTE_HALF_WIDTH / grid.voxel + 1)
