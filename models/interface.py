@@ -43,7 +43,7 @@ class Rollout:
         self.tensors[name] = value
 
     def replace(self, mask: Tensor, other: Rollout) -> None:
-        """Overwrite the worlds where mask, bool (B,), is true by those of `other`, which holds one for each of them, in order."""
+        """Overwrite the worlds where mask, bool (B,), is true by those of `other`, which holds one for each, in order."""
         if mask.shape != (len(self),) or int(mask.sum()) != len(other):
             chosen = f"mask {tuple(mask.shape)} selects {int(mask.sum())} of {len(self)} worlds"
             raise ValueError(f"Rollout.replace: {chosen}, other has {len(other)}")

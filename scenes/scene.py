@@ -13,7 +13,7 @@ from scenes.motion import compose, interpolate
 
 @dataclass(frozen=True)
 class StaticWorld:
-    """All that does not move, as rasters in world coordinates: raster cell (i, j) covers origin + [(i, j), (i + 1, j + 1)) * cell.
+    """All that does not move, as rasters in world coordinates: cell (i, j) covers origin + [(i, j), (i + 1, j + 1)) * cell.
 
     Attributes:
         origin: world position (x, y) of the raster's lower corner, metres.
