@@ -171,7 +171,11 @@ def _builders() -> dict[tuple[str, str], _Builder]:
         plain[f"{core}.multiarray", "_reconstruct"] = _reconstruct
         plain[f"{core}.multiarray", "scalar"] = _scalar
         plain[f"{core}.numeric", "_frombuffer"] = _from_buffer
-    aliases = {("__builtin__", name): build for (module, name), build in plain.items() if module == "builtins"}
+    aliases = {
+        ("__builtin__", "long" if name == "int" else name): build
+        for (module, name), build in plain.items()
+        if module == "builtins"
+    }
     return {(module, name): _Builder(f"{module}.{name}", build) for (module, name), build in {**plain, **aliases}.items()}
 
 
