@@ -1,8 +1,9 @@
 """Ego motion recovered from voxels: where was the ego of one frame, seen from another, judging by what does not move.
 
-Nothing here is told the commanded motion. Static classes, seen from above, become smooth images; a correlation over all shifts and
-turns in reach gives starting points, and Gauss-Newton steps on the squared difference refine them below the size of a voxel.
-Columns with an agent are left out, and columns that do not fit (things that vanished or were imagined) lose their weight.
+Nothing here is told the commanded motion. Static classes, seen from above, become smooth images; a correlation over all
+shifts and turns in reach gives starting points, and Gauss-Newton steps on the squared difference refine them below the size
+of a voxel. Columns with an agent are left out, and columns that do not fit (things that vanished or were imagined) lose their
+weight.
 """
 
 from __future__ import annotations
@@ -90,13 +91,10 @@ def _sample(images: Tensor, xy: Tensor, grid: Grid) -> Tensor:
 
 
 def _search(images: Tensor, trust: Tensor, grid: Grid) -> Tensor:
-    """Starting poses float64 (S, 3): the best shifts of the best turns, by mean squared difference, all shifts at once by FFT."""
+    """Starting poses float64 (S, 3): the best shift of each of the best turns; all shifts at once by FFT."""
     smooth, weight = _smooth(images, trust, _COARSE / grid.voxel)
     nx, ny = (int(size * grid.voxel / _COARSE) for size in grid.shape[:2])
-    x, y = (
-        origin + (torch.arange(n, dtype=torch.float64) + 0.5) * _COARSE
-        for origin, n in zip(grid.origin, (nx, ny), strict=False)
-    )
+    x, y = (grid.origin[axis] + (torch.arange(n, dtype=torch.float64) + 0.5) * _COARSE for axis, n in enumerate((nx, ny)))
     points = torch.stack(torch.meshgrid(x, y, indexing="ij"), dim=-1).reshape(1, -1, 2).to(images.device)
     yaw = torch.arange(-MAX_YAW, MAX_YAW + 1e-6, _YAW_STEP, dtype=torch.float64, device=images.device)
     turned = rotate(points, -yaw[:, None])
@@ -114,7 +112,10 @@ def _search(images: Tensor, trust: Tensor, grid: Grid) -> Tensor:
 
 
 def _shifted_difference(a: Tensor, wa: Tensor, b: Tensor, wb: Tensor, reach: int) -> Tensor:
-    """Mean weighted squared difference of a (1, C, X, Y) moved by each shift up to `reach` cells and b (K, C, X, Y): (K, S, S)."""
+    """Mean weighted squared difference of a (1, C, X, Y), moved by each shift of `reach` cells or less, and b (K, C, X, Y).
+
+    Returns (K, S, S), infinite where too little overlaps.
+    """
     size = [n + reach for n in a.shape[-2:]]
     left = torch.cat((-2 * a * wa, wa, (a**2).sum(1, keepdim=True) * wa), dim=1)
     right = torch.cat((b * wb, (b**2).sum(1, keepdim=True) * wb, wb), dim=1)

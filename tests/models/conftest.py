@@ -1,4 +1,4 @@
-"""A small made-up town for tests of models: crossing roads at odd angles, sidewalks, houses, trees, parked and moving agents."""
+"""A small made-up town for tests of models: roads at odd angles, sidewalks, houses, trees, agents."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _static(heading: float, generator: torch.Generator) -> StaticWorld:
     for yaw, shift in ((heading, 0.0), (heading + 1.3, 20.0), (heading + 1.7, -40.0)):
         off.append((xy @ torch.tensor([-math.sin(yaw), math.cos(yaw)]) - shift).abs())
     nearest = torch.stack(off).amin(0)
-    ground[nearest < 7.0] = CLASS_ID["sidewalk"]
-    ground[nearest < 4.5] = DRIVABLE
+    ground[nearest < 8.5] = CLASS_ID["sidewalk"]
+    ground[nearest < 6.0] = DRIVABLE
     standing = torch.full((1, SIDE, SIDE), FREE, dtype=torch.uint8)
     top = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
     for size, name, height, count in ((7.0, "manmade", 60, 90), (1.0, "vegetation", 40, 220)):
@@ -53,22 +53,20 @@ def _static(heading: float, generator: torch.Generator) -> StaticWorld:
         turn = float(torch.rand((), generator=generator)) * math.pi
         turned = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         for spot in spots:
-            here = (((xy - spot) @ turned).abs().amax(-1) < size / 2 + 0.5) & (nearest > 7.0)
+            here = (((xy - spot) @ turned).abs().amax(-1) < size / 2 + 0.5) & (nearest > 8.5)
             standing[0][here], top[0][here] = CLASS_ID[name], height
     return StaticWorld((origin, origin), CELL, ground, standing, torch.zeros_like(top), top)
 
 
 def _tracks(heading: float, frames: int, agents: int, generator: torch.Generator) -> Tracks:
     time = torch.arange(frames) * DT
-    speed = torch.rand(agents, generator=generator) * 10
-    speed[0], speed[1::3] = 6.0, 0.0
-    start = torch.linspace(-60.0, 60.0, agents)[torch.randperm(agents, generator=generator)]
+    kind, row = torch.arange(agents) % 6, torch.arange(agents) // 6  # driving, parked and walking, on the right and on the left
+    small = kind % 3 == 2
+    speed = torch.tensor([6.0, 0.0, 1.4, 9.0, 0.0, 1.2])[kind]
+    side = torch.where(kind < 3, -1.0, 1.0)
+    lane = torch.tensor([1.75, 4.9, 7.0])[kind % 3] * side
+    start = -40.0 + 23.0 * row + 8.0 * torch.rand(agents, generator=generator)
     start[0] = -30.0
-    side = torch.where(torch.rand(agents, generator=generator) < 0.5, 1.0, -1.0)
-    lane = torch.where(speed == 0, 3.4, 1.75) * side
-    lane[0], side[0] = -1.75, -1.0
-    small = torch.arange(agents) % 6 == 5
-    lane[small], speed[small] = 5.5 * side[small], 1.4
     poses = torch.zeros(agents, frames, 3, dtype=torch.float64)
     for agent in range(agents):
         poses[agent, :, :2] = _along(heading, start[agent] - side[agent] * speed[agent] * time, float(lane[agent])).double()
