@@ -60,19 +60,24 @@ def _nearest_of_block(x: Tensor, book: Tensor) -> Tensor:
     epsilon = 2.0**-10 if x.is_cuda else torch.finfo(torch.float32).eps
     scale = (x.norm(dim=-1) + norms.amax(-1, keepdim=True).sqrt()).square()
     limit = scores.amin(-1) + 4 * epsilon * (channels + 4) * scale
-    group, row, code = torch.nonzero(scores <= limit.unsqueeze(-1), as_tuple=True)
-    target = group * count + row
-    distance = torch.cat(
-        [
-            (x[g, n] - book[g, k]).square().sum(-1)
-            for g, n, k in zip(*(ids.split(max(1, _CANDIDATES // channels)) for ids in (group, row, code)), strict=True)
-        ]
-        or [x.new_empty(0)]
-    )
+    candidate = _positions(scores <= limit.unsqueeze(-1))
+    target, code = candidate // codes, candidate % codes
+    entry = target // count * codes + code
+    vectors, entries, step = x.reshape(-1, channels), book.reshape(-1, channels), max(1, _CANDIDATES // channels)
+    pairs = zip(target.split(step), entry.split(step), strict=True)
+    distance = torch.cat([x.new_empty(0), *((vectors[n] - entries[k]).square().sum(-1) for n, k in pairs)])
     least = x.new_full((groups * count,), torch.inf).scatter_reduce(0, target, distance, "amin")
     first = torch.where(distance == least[target], code, codes)
     found = torch.full_like(least, codes, dtype=torch.int64).scatter_reduce(0, target, first, "amin")
     return found.masked_fill(found == codes, 0).reshape(groups, count)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Flat positions of the true entries, int64 (M,); eight are looked at together, since few are true and nonzero is slow."""
+    flat = mask.flatten()
+    flat = torch.nn.functional.pad(flat, (0, -len(flat) % 8))
+    near = (flat.view(torch.int64).nonzero() * 8 + torch.arange(8, device=mask.device)).flatten()
+    return near[flat[near]]
 
 
 def _check(x: Tensor, codebook: Tensor) -> None:

@@ -46,7 +46,7 @@ def philox_normal_torch(seeds: Tensor, steps: Tensor, index: int, shape: tuple[i
     # In float64 and rounded once, so that logarithms and cosines of different devices give the same float32.
     first, second, third, fourth = ((word.to(torch.float64) + 0.5) * 2.0**-32 for word in words)
     normals = (*_box_muller(first, second), *_box_muller(third, fourth))
-    return torch.stack(normals, dim=-1).reshape(batch, -1)[:, :size].to(torch.float32).reshape(batch, *shape)
+    return torch.stack(normals, dim=-1).flatten(1)[:, :size].to(torch.float32).reshape(batch, *shape)
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
