@@ -1,0 +1,71 @@
+"""Trained models on disk and from the hub: `from_pretrained` and `save_pretrained`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.tokenizer import ChunkTokenizer, TokenizerConfig
+from models.world_model import LearnedWorldModel, WorldModelConfig
+from scenes.grid import Grid
+
+BUNDLED = Path(__file__).parent / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_pretrained(model: LearnedWorldModel | ChunkTokenizer, folder: Path | str, *, half: bool = False) -> None:
+    """Write config and weights of a world model or of a tokenizer alone; `half` stores floats in 16 bits."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = model.state_dict()
+    write_tensors(folder / WEIGHTS, half_floats(tensors) if half else tensors)
+    if isinstance(model, LearnedWorldModel):
+        write_json(folder / CONFIG, {"kind": "world_model", "config": asdict(model.cfg)})
+    else:
+        config = {"grid": asdict(model.grid), "tokenizer": asdict(model.cfg)}
+        write_json(folder / CONFIG, {"kind": "tokenizer", "config": config})
+
+
+def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
+    """World model by the name of bundled weights ("mini"), a folder, or an id of the Hugging Face hub ("owner/name")."""
+    folder = find_pretrained(name)
+    config = _config(folder, "world_model")
+    model = LearnedWorldModel(from_plain(WorldModelConfig, config, str(folder / CONFIG)))
+    load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> ChunkTokenizer:
+    """Tokenizer from a folder written by `occsora train-tokenizer`, or the one inside a world model."""
+    folder = find_pretrained(name)
+    if read_json(folder / CONFIG).get("kind") == "world_model":
+        return from_pretrained(folder, device).tokenizer
+    config = _config(folder, "tokenizer")
+    where = str(folder / CONFIG)
+    grid, cfg = from_plain(Grid, config["grid"], where), from_plain(TokenizerConfig, config["tokenizer"], where)
+    tokenizer = ChunkTokenizer(grid, cfg)
+    load_weights(tokenizer, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return tokenizer.eval().requires_grad_(False).to(device)
+
+
+def find_pretrained(name: str | Path) -> Path:
+    """Folder that holds config and weights of a name, a folder or a hub id."""
+    for folder in (BUNDLED / str(name), Path(name)):
+        if (folder / CONFIG).is_file():
+            return folder
+    bundled = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+    if isinstance(name, Path) or name.count("/") != 1 or name.startswith((".", "/")) or Path(name).is_dir():
+        raise FileNotFoundError(f"{name}: expected bundled weights {bundled}, a folder with {CONFIG}, or a hub id 'owner/name'")
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+
+
+def _config(folder: Path, kind: str) -> dict:
+    content = read_json(folder / CONFIG)
+    if content.get("kind") != kind or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{folder / CONFIG}: expected the config of a {kind}, found kind {content.get('kind')!r}")
+    return content["config"]

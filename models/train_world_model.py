@@ -1,0 +1,182 @@
+"""Training of the diffusion transformer on encoded sequences, under the very conditions it meets in rollouts.
+
+Each sequence passes twice: as history, written clean or slightly noised, and as noisy targets that see only the history before
+them. So every chunk of the sequence is a target, with a window that slides as it does in rollouts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.conditioning import Conditions
+from models.flow import draw_levels, level_weight, shortcut_target
+from models.latent_cache import LatentSequences, encode_clips, unpack_bits
+from models.pretrained import save_pretrained
+from models.tokenizer import ChunkTokenizer
+from models.training import Trainer, TrainingConfig, step_generator
+from models.world_model import LearnedWorldModel, WorldModelConfig
+from scenes.dataset import SceneClips
+from scenes.motion import accumulate
+from scenes.scene import Scene
+
+SHORTCUT_SHARE = 0.25  # of the sequences learn large steps, the others the flow itself
+HISTORY_NOISE = 0.3  # the history's level lies between 1 minus this and 1, mostly near 1
+NO_HISTORY, NO_WARP, NO_ROUTE = 0.05, 0.1, 0.2  # shares of sequences that must do without
+
+
+class WorldModelTask(nn.Module):
+    """The world model with its loss on a batch of encoded sequences."""
+
+    def __init__(self, model: LearnedWorldModel, seed: int) -> None:
+        super().__init__()
+        self.model, self.seed = model, seed
+        self.model.tokenizer.requires_grad_(False)
+
+    def forward(self, batch: LatentSequences, step: int) -> dict[str, Tensor]:
+        """Figures of one step: the loss, and the error of one-step predictions from pure noise beside that of the warp."""
+        generator = step_generator(self.seed, step)
+        latents, cond = self._sequences(batch, generator)
+        sequences, chunks = latents.shape[:2]
+        window, written_level = self._past(batch.motion, sequences, chunks, generator)
+        history = self._noised(latents, written_level, generator)
+        _, contexts = self.model.write(history, cond, written_level, window)
+
+        level, size = draw_levels(sequences * chunks, SHORTCUT_SHARE, generator)
+        level, size = level.to(latents.device), size.to(latents.device)
+        noisy = self._noised(latents, level.view(sequences, chunks), generator)
+
+        def predict(x: Tensor, at: Tensor, step_size: Tensor, count: int = sequences) -> Tensor:
+            shape = (count, chunks)
+            part = Conditions(**{name: value[:count] for name, value in vars(cond).items()})
+            seen = [type(past)(*(kv[: count * chunks] for kv in past)) for past in contexts]
+            frame = type(window)(*(value[:count] for value in window))
+            predicted = self.model.predict(x.unflatten(0, shape), part, at.view(shape), step_size.view(shape), seen, frame)
+            return predicted.flatten(0, 1)
+
+        flat, clean = noisy.flatten(0, 1), latents.flatten(0, 1)
+        target = self._targets(predict, flat, clean, level, size, chunks)
+        predicted = predict(flat, level, size)
+        error = (predicted - target).square()
+        loss = (error * level_weight(level)).mean()
+        start = level == 0
+        carried = (cond.warped.flatten(0, 1)[start] - clean[start]).square().mean()
+        return {"loss": loss, "first_step": error[start].mean(), "warp": carried}
+
+    def _sequences(self, batch: LatentSequences, generator: torch.Generator) -> tuple[Tensor, Conditions]:
+        """Clean latents (B, S, N, C) and their conditions, with parts left out and the warped past corrupted at random."""
+        latents = self.model.tokenizer.lookup(batch.codes)
+        sequences, chunks = latents.shape[:2]
+        device = latents.device
+
+        def keep(share: float) -> Tensor:
+            return (torch.rand(sequences, 1, generator=generator) > share).float().to(device)
+
+        noise = torch.rand(sequences, 1, generator=generator).to(device)
+        # Half of the sequences see the warp untouched, the others blurred by noise and with tokens knocked out.
+        corrupt = (noise > 0.5).float() * (noise - 0.5)
+        level = (1 - corrupt) * keep(NO_WARP) * torch.ones(sequences, chunks, device=device)
+        level[:, 0] = 0
+        warped = batch.warped.float()
+        disturbance = torch.randn(warped.shape, generator=generator).to(device) * corrupt[..., None, None]
+        hole = torch.rand(warped.shape[:3], generator=generator).to(device) < 0.2 * corrupt[..., None]
+        warped = (warped + disturbance).masked_fill(hole.unsqueeze(-1), 0.0)
+        known = (batch.known.float() / 255).masked_fill(hole.unsqueeze(-1), 0.0)
+        has_route = keep(NO_ROUTE) * torch.ones(sequences, chunks, device=device)
+        return latents, Conditions(batch.motion, warped, known, level, unpack_bits(batch.route), has_route)
+
+    def _past(self, motion: Tensor, sequences: int, chunks: int, generator: torch.Generator) -> tuple:
+        """Window geometry of the sequences, and the level (B, S) at which each chunk is written into the history."""
+        span, device = self.model.cfg.transformer.window, motion.device
+        poses = accumulate(motion.flatten(1, 2))[:, self.model.chunk_frames - 1 :: self.model.chunk_frames]
+        line = torch.cat((poses[:, :1].expand(-1, span, -1), poses), dim=1)
+        order = torch.arange(chunks, device=device)
+        valid = (order[:, None] - span + torch.arange(span, device=device)) >= 0
+        lonely = torch.rand(sequences, 1, 1, generator=generator).to(device) < NO_HISTORY
+        window = self.model.transformer.window(line, valid & ~lonely, chunks)
+        level = 1 - HISTORY_NOISE * torch.rand(sequences, chunks, generator=generator).to(device) ** 3
+        return window, level
+
+    def _noised(self, latents: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        return torch.lerp(noise, latents, level[..., None, None])
+
+    def _targets(
+        self, predict: Callable[..., Tensor], noisy: Tensor, clean: Tensor, level: Tensor, size: Tensor, chunks: int
+    ) -> Tensor:
+        """Clean latents, but for the leading sequences that learn shortcuts: where two half steps lead."""
+        count = math.ceil(int((size > 0).sum()) / chunks)
+        if not count:
+            return clean
+        first = slice(0, count * chunks)
+
+        def teacher(x: Tensor, at: Tensor, step_size: Tensor) -> Tensor:
+            return predict(x, at, step_size, count)
+
+        with torch.no_grad():
+            led = shortcut_target(teacher, noisy[first], level[first], size[first])
+        told = (size[first] > 0)[:, None, None]
+        return torch.cat((torch.where(told, led, clean[first]), clean[count * chunks :]))
+
+
+def build_cache(
+    tokenizer: ChunkTokenizer,
+    scenes: Sequence[Scene],
+    model: WorldModelConfig,
+    sequences: int,
+    chunks: int,
+    folder: Path,
+    seed: int,
+) -> LatentSequences:
+    """Encode training sequences in parts kept in `folder`, so that a killed run goes on where it was."""
+    from rich.progress import track
+
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = model.tokenizer.chunk_frames
+    clips = SceneClips(scenes, model.grid, model.dt, chunks * frames, seed=seed, route_every=frames)
+    size = 16
+    parts = []
+    for index in track(range(math.ceil(sequences / size)), description="encoding sequences"):
+        path = folder / f"part-{index:05d}.safetensors"
+        if not path.is_file():
+            encode_clips(tokenizer, clips, range(index * size, (index + 1) * size)).save(path)
+        parts.append(LatentSequences.load(path))
+    return LatentSequences.join(parts)
+
+
+def train_world_model(
+    scenes: Sequence[Scene],
+    tokenizer: ChunkTokenizer,
+    model: WorldModelConfig,
+    cfg: TrainingConfig,
+    sequences: int,
+    chunks: int,
+) -> Path:
+    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder with the finished model."""
+    if (tokenizer.grid, tokenizer.cfg) != (model.grid, model.tokenizer):
+        model = replace(model, grid=tokenizer.grid, tokenizer=tokenizer.cfg)
+    cache = build_cache(tokenizer, scenes, model, sequences, chunks, cfg.out / "latents", cfg.seed)
+    torch.manual_seed(cfg.seed)
+    world_model = LearnedWorldModel(model)
+    world_model.tokenizer.load_state_dict(tokenizer.state_dict())
+    task = WorldModelTask(world_model, cfg.seed)
+
+    def make_batch(step: int) -> LatentSequences:
+        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        generator = step_generator(cfg.seed + 1, step)
+        pick = torch.randint(len(cache), (world, cfg.batch_size), generator=generator)[rank]
+        device = trainer.accelerator.device
+        return LatentSequences(**{name: value[pick].to(device) for name, value in vars(cache).items()})
+
+    def export(trained: nn.Module) -> None:
+        assert isinstance(trained, WorldModelTask)
+        save_pretrained(trained.model, cfg.out)
+
+    trainer = Trainer(task, make_batch, export, cfg)
+    trainer.run()
+    return cfg.out

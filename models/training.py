@@ -1,0 +1,198 @@
+"""One training loop for every model: mixed precision and several GPUs, a time budget, checkpoints and exact resume.
+
+All randomness of a step follows from (seed, step), so a run that was killed and resumed ends with the same weights, bit for
+bit on the CPU, as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import Checkpoints, read_json, read_tensors
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        out: folder of the run: checkpoints, TensorBoard logs and the finished model.
+        steps: optimiser steps in all; the learning rate's schedule spans them.
+        batch_size: samples a step and process.
+        learning_rate: peak of the cosine schedule of AdamW.
+        warmup: steps of linear warm-up.
+        weight_decay: of AdamW, on matrices only.
+        clip: largest norm of the gradient.
+        ema_decay: of the moving average of the weights, which is what is saved as the model.
+        minutes: stop, with a checkpoint, after this wall time; None for no budget.
+        save_every: steps between checkpoints.
+        log_every: steps between logged figures.
+        seed: of all randomness.
+        precision: "no" for float32, "bf16" for mixed precision on a GPU.
+    """
+
+    out: Path
+    steps: int = 2000
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema_decay: float = 0.995
+    minutes: float | None = None
+    save_every: int = 200
+    log_every: int = 10
+    seed: int = 0
+    precision: str = "no"
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """CPU generator that depends on (seed, step) alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 2 + 1)
+
+
+class Trainer:
+    """Runs `task`, a module whose forward takes (batch, step) and returns figures, "loss" among them.
+
+    make_batch(step) gives the batch of a step on this process; it must depend on nothing but the step and the rank.
+    export(task) writes the finished model; it is called with the averaged weights in place.
+    """
+
+    def __init__(
+        self, task: nn.Module, make_batch: Callable[[int], Any], export: Callable[[nn.Module], None], cfg: TrainingConfig
+    ) -> None:
+        try:
+            from accelerate import Accelerator
+            from accelerate.utils import DistributedDataParallelKwargs
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("training needs accelerate: pip install 'occsora-gym[train]'") from error
+        self.cfg, self.make_batch, self.export = cfg, make_batch, export
+        handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+        self.accelerator = Accelerator(mixed_precision=cfg.precision, kwargs_handlers=[handler])
+        self.task = task
+        self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in self.parameters if parameter.ndim > 1]
+        vectors = [parameter for parameter in self.parameters if parameter.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.95))
+        self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.learned = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
+        self.average = {name: tensor.detach().clone() for name, tensor in task.state_dict().items()}
+        self.checkpoints = Checkpoints(cfg.out / "checkpoints")
+        self.step = 0
+
+    def run(self) -> None:
+        """Train to the last step or the end of the time budget, from the newest checkpoint if there is one."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._resume()
+        writer = self._writer()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        begin, last_saved = time.monotonic(), self.step
+        with Progress(*columns, disable=not self.accelerator.is_main_process) as progress:
+            bar = progress.add_task("training", total=self.cfg.steps, completed=self.step)
+            while self.step < self.cfg.steps and not self._out_of_time(begin):
+                figures = self._train_step()
+                if self.step % self.cfg.log_every == 0:
+                    self._check_finite(figures)
+                    description = " ".join(f"{name} {float(value):.3f}" for name, value in figures.items())
+                    progress.update(bar, description=description)
+                    for name, value in figures.items():
+                        writer.add_scalar(name, float(value), self.step)
+                progress.update(bar, completed=self.step)
+                if self.step % self.cfg.save_every == 0:
+                    self._save()
+                    last_saved = self.step
+        if last_saved != self.step:
+            self._save()
+        writer.close()
+
+    def _train_step(self) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.cfg.learning_rate * self._schedule()
+        self.model.train()
+        figures = self.model(self.make_batch(self.step), self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(figures["loss"])
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.cfg.clip)
+        if not math.isfinite(float(norm)):
+            self._stop_on_nan()
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.cfg.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.task.state_dict().items():
+            # Only what the optimiser moves is averaged: codebooks are moving averages already, and revived codes jump.
+            self.average[name].lerp_(tensor, 1 - decay if name in self.learned else 1.0)
+        return {name: value.detach() for name, value in figures.items()} | {"gradient_norm": norm}
+
+    def _schedule(self) -> float:
+        """Linear warm-up, then a cosine down to a twentieth."""
+        if self.step < self.cfg.warmup:
+            return (self.step + 1) / self.cfg.warmup
+        share = (self.step - self.cfg.warmup) / max(self.cfg.steps - self.cfg.warmup, 1)
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def _out_of_time(self, begin: float) -> bool:
+        return self.cfg.minutes is not None and time.monotonic() - begin > self.cfg.minutes * 60
+
+    def _check_finite(self, figures: dict[str, Tensor]) -> None:
+        if not all(math.isfinite(float(value)) for value in figures.values()):
+            self._stop_on_nan()
+
+    def _stop_on_nan(self) -> None:
+        steps = self.checkpoints.steps()
+        good = str(self.checkpoints.path(steps[-1])) if steps else "none was written yet"
+        raise FloatingPointError(f"training: NaN or infinity at step {self.step}; last good checkpoint: {good}")
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {"weights": self.task.state_dict(), "average": self.average, "optimizer": self._optimizer_tensors()}
+        self.checkpoints.save(self.step, tensors, {"step": self.step, "steps": self.cfg.steps, "seed": self.cfg.seed})
+        current = {name: tensor.detach().clone() for name, tensor in self.task.state_dict().items()}
+        self.task.load_state_dict(self.average)
+        self.export(self.task)
+        self.task.load_state_dict(current)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        state = self.optimizer.state_dict()["state"]
+        return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+    def _resume(self) -> None:
+        steps = self.checkpoints.steps()
+        if not steps:
+            return
+        folder = self.checkpoints.path(steps[-1])
+        state = read_json(folder / "state.json")
+        if (state["steps"], state["seed"]) != (self.cfg.steps, self.cfg.seed):
+            raise ValueError(
+                f"{folder}: was trained with steps={state['steps']} and seed={state['seed']}, this run asks for "
+                f"steps={self.cfg.steps} and seed={self.cfg.seed}; choose another --out or the same settings"
+            )
+        self.task.load_state_dict(read_tensors(folder / "weights.safetensors"))
+        device = self.accelerator.device
+        self.average = {name: tensor.to(device) for name, tensor in read_tensors(folder / "average.safetensors").items()}
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in read_tensors(folder / "optimizer.safetensors").items():
+            index, name = key.split(".", 1)
+            entries.setdefault(int(index), {})[name] = value
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+        self.step = int(state["step"])
+        self.accelerator.print(f"resumed from {folder}")
+
+    def _writer(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("training logs need tensorboard: pip install 'occsora-gym[train]'") from error
+        return SummaryWriter(self.cfg.out / "logs", purge_step=self.step)

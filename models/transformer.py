@@ -1,0 +1,210 @@
+"""The diffusion transformer: tokens of a new latent frame attend to themselves and to a window of past latent frames.
+
+Attention is causal over latent frames. The past is written once: `write` runs clean (or slightly noised) frames and returns
+their keys and values, `denoise` runs noisy frames against those. A sequence in training and one step of a rollout go through
+the same code; only the number of frames differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.rotary import frequencies, phases, token_places, turn, turn_back
+from scenes.grid import Grid
+from scenes.motion import relative
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of the diffusion transformer.
+
+    Attributes:
+        width: channels of a token.
+        depth: number of blocks.
+        head_dim: channels of an attention head, divisible by 4.
+        window: past latent frames that a latent frame attends to.
+        mlp_ratio: widening of the feed-forward layers.
+        shortest_wavelength, longest_wavelength: of the rotary positions, metres.
+    """
+
+    width: int = 256
+    depth: int = 6
+    head_dim: int = 64
+    window: int = 4
+    mlp_ratio: int = 4
+    shortest_wavelength: float = 4.0
+    longest_wavelength: float = 200.0
+
+
+class Window(NamedTuple):
+    """Where the past latent frames of each latent frame lie: B sequences, S frames, W past frames, N tokens a frame.
+
+    Attributes:
+        phase: factors of the past tokens in the ego frame of the query frame, complex64 (B, S, W * N, head_dim / 2).
+        bias: added to the attention scores of the past, 0 where a frame may be seen and -inf where not, (B, S, W * N).
+    """
+
+    phase: Tensor
+    bias: Tensor
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of every block without rotation, each (B, frames, L, N, width)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Context(NamedTuple):
+    """The past as one block sees it, rotated into the query frames: keys and values (B * S, W * N, heads, head_dim)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Block(nn.Module):
+    """Attention over the frame's own tokens and its past, then a feed-forward layer, both modulated and gated (adaLN-Zero)."""
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        width = cfg.width
+        self.heads, self.head_dim = width // cfg.head_dim, cfg.head_dim
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.query_norm = nn.RMSNorm(cfg.head_dim, eps=1e-6)
+        self.key_norm = nn.RMSNorm(cfg.head_dim, eps=1e-6)
+        self.out = nn.Linear(width, width)
+        self.widen = nn.Linear(width, cfg.mlp_ratio * width)
+        self.narrow = nn.Linear(cfg.mlp_ratio * width, width)
+        # One linear layer makes the modulation of all blocks; each block adds its own constant.
+        self.modulation = nn.Parameter(torch.zeros(6 * width))
+
+    def project(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (M, N, heads, head_dim), normalised and not rotated, of x (M, N, width)."""
+        shift, scale = modulation[:, 0:1], modulation[:, 1:2]
+        projected = self.query_key_value(self.norm(x) * (1 + scale) + shift)
+        q, k, v = projected.unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
+        return self.query_norm(q), self.key_norm(k), v
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        qkv: tuple[Tensor, Tensor, Tensor],
+        own: Tensor,
+        past: Context,
+        bias: Tensor,
+    ) -> Tensor:
+        """Tokens x (M, N, width) with their queries, keys, values and phases, and the past with its bias (M, W * N)."""
+        q, k, v = (turn(part, own) for part in qkv)
+        keys = torch.cat((past.keys, k), dim=1).transpose(1, 2)
+        values = torch.cat((past.values, v), dim=1).transpose(1, 2)
+        mask = nn.functional.pad(bias, (0, k.shape[1]))[:, None, None, :]
+        attended = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask)
+        attended = turn_back(attended.transpose(1, 2), own).flatten(-2)
+        x = x + modulation[:, 2:3] * self.out(attended)
+        hidden = self.norm(x) * (1 + modulation[:, 4:5]) + modulation[:, 3:4]
+        hidden = nn.functional.gelu(self.widen(hidden), approximate="tanh")
+        return x + modulation[:, 5:6] * self.narrow(hidden)
+
+
+class WorldTransformer(nn.Module):
+    """Diffusion transformer over latent frames of h x w tokens; see the module's docstring."""
+
+    places: Tensor
+    frequency: Tensor
+
+    def __init__(self, grid: Grid, tokens: tuple[int, int], inputs: int, outputs: int, cfg: TransformerConfig) -> None:
+        super().__init__()
+        if cfg.width % cfg.head_dim or cfg.head_dim % 4:
+            raise ValueError(f"TransformerConfig: head_dim {cfg.head_dim} must divide width {cfg.width} and be divisible by 4")
+        self.cfg = cfg
+        self.input = nn.Linear(inputs, cfg.width)
+        self.position = nn.Parameter(0.02 * torch.randn(tokens[0] * tokens[1], cfg.width))
+        self.blocks: Iterable[Block] = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))  # type: ignore[assignment]
+        self.modulation = nn.Linear(cfg.width, 6 * cfg.width)
+        self.output_modulation = nn.Linear(cfg.width, 2 * cfg.width)
+        self.output_norm = nn.LayerNorm(cfg.width, elementwise_affine=False, eps=1e-6)
+        self.output = nn.Linear(cfg.width, outputs)
+        self.register_buffer("places", token_places(grid, tokens), persistent=False)
+        wavelengths = frequencies(cfg.head_dim, cfg.shortest_wavelength, cfg.longest_wavelength)
+        self.register_buffer("frequency", wavelengths, persistent=False)
+        for layer in (self.modulation, self.output_modulation, self.output):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, Block):
+                    module.modulation.view(6, -1)[[2, 5]] = 0.1  # gates slightly open, so that deep blocks learn from the start
+
+    def window(self, poses: Tensor, valid: Tensor, frames: int) -> Window:
+        """Geometry of the past: world poses (B, W + S, 3) of the frames before and of the S = `frames` new ones.
+
+        valid: bool (B, S, W), which past frames each new frame may see, oldest first.
+        """
+        span = self.cfg.window
+        past = torch.stack([poses[:, i : i + span] for i in range(frames)], dim=1)
+        here = poses[:, span : span + frames].unsqueeze(2)
+        phase = phases(self.places, relative(here, past), self.frequency)
+        bias = torch.where(valid, 0.0, -math.inf).repeat_interleave(len(self.places), dim=-1)
+        return Window(phase.flatten(2, 3), bias)
+
+    def write(
+        self, inputs: Tensor, condition: Tensor, window: Window, contexts: list[Context] | None = None
+    ) -> tuple[KeyValues, list[Context]]:
+        """Run frames that become history: their keys and values, and the past of each block, rotated, for `denoise` to share.
+
+        inputs (B, S, N, inputs), condition (B, S, width). contexts: the past from a cache, as `context` gives it; without it
+        the frames are the start of a sequence and see each other.
+        """
+        batch, frames = inputs.shape[:2]
+        x, modulations, own = self._enter(inputs, condition)
+        written, used = [], []
+        for index, block in enumerate(self.blocks):
+            qkv = block.project(x, modulations[index])
+            keys, values = (part.unflatten(0, (batch, frames)) for part in qkv[1:])
+            past = self._rotate(self._slide(keys), self._slide(values), window) if contexts is None else contexts[index]
+            x = block(x, modulations[index], qkv, own, past, window.bias.flatten(0, 1))
+            written.append((keys.flatten(-2), values.flatten(-2)))
+            used.append(past)
+        keys, values = (torch.stack(parts, dim=2) for parts in zip(*written, strict=True))
+        return KeyValues(keys, values), used
+
+    def context(self, cache: KeyValues, window: Window) -> list[Context]:
+        """The past of one new frame a world, rotated, from a cache of exactly W frames."""
+        split = (-1, self.cfg.head_dim)
+        keys, values = (part.unsqueeze(1).unflatten(-1, split) for part in cache)
+        return [self._rotate(keys[:, :, :, index], values[:, :, :, index], window) for index in range(self.cfg.depth)]
+
+    def denoise(self, inputs: Tensor, condition: Tensor, contexts: list[Context], window: Window) -> Tensor:
+        """Outputs (B, S, N, outputs) of noisy frames: inputs (B, S, N, inputs), condition (B, S, width), the past rotated."""
+        x, modulations, own = self._enter(inputs, condition)
+        bias = window.bias.flatten(0, 1)
+        for index, block in enumerate(self.blocks):
+            x = block(x, modulations[index], block.project(x, modulations[index]), own, contexts[index], bias)
+        shift, scale = self.output_modulation(condition.flatten(0, 1)).unsqueeze(1).chunk(2, dim=-1)
+        return self.output(self.output_norm(x) * (1 + scale) + shift).unflatten(0, inputs.shape[:2])
+
+    def _enter(self, inputs: Tensor, condition: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Tokens (B * S, N, width), the modulation (B * S, 6, width) of every block, and the phases of a frame's own tokens."""
+        x = self.input(inputs.flatten(0, 1)) + self.position
+        shared = self.modulation(condition.flatten(0, 1))
+        modulations = [(shared + block.modulation).unflatten(-1, (6, -1)) for block in self.blocks]
+        return x, modulations, phases(self.places, self.places.new_zeros(3), self.frequency)
+
+    def _slide(self, part: Tensor) -> Tensor:
+        """The W frames before each of S frames, zeros before the first: (B, S, N, h, d) -> (B, S, W, N, h, d)."""
+        span, frames = self.cfg.window, part.shape[1]
+        line = torch.cat((part.new_zeros(part.shape[0], span, *part.shape[2:]), part), dim=1)
+        return torch.stack([line[:, i : i + span] for i in range(frames)], dim=1)
+
+    def _rotate(self, keys: Tensor, values: Tensor, window: Window) -> Context:
+        """Keys and values (B, S, W, N, heads, head_dim) turned into the ego frames of the S query frames."""
+        phase = window.phase.flatten(0, 1)
+        return Context(*(turn(part.flatten(2, 3).flatten(0, 1), phase) for part in (keys, values)))
