@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from scenes.counterfactual import HORIZON, PERTURBED, EgoPath, counterfactual_path, recorded_path
 from scenes.grid import Grid
 from scenes.motion import motion_from_poses
 from scenes.render import render
@@ -30,9 +31,10 @@ class Starts:
     standing: Tensor
 
 
-def clip_starts(scene: Scene, seconds: float) -> Starts:
-    """All starts from which on an ego is there for `seconds`; it counts as moving if its mean speed is 1 m/s or more."""
-    span = int(np.ceil(seconds / scene.dt - 1e-6))
+def clip_starts(scene: Scene, seconds: float, lead: float = 0.0) -> Starts:
+    """All starts from which on an ego is there for `seconds`, and for `lead` seconds before; moving means 1 m/s or more."""
+    before = int(np.ceil(lead / scene.dt - 1e-6))
+    span = before + int(np.ceil(seconds / scene.dt - 1e-6))
     egos = torch.tensor(scene.egos, dtype=torch.int64)
     windows = scene.frames - span
     if windows < 1 or not len(egos):
@@ -49,7 +51,7 @@ def clip_starts(scene: Scene, seconds: float) -> Starts:
 
     def listed(chosen: Tensor) -> Tensor:
         row, frame = chosen.nonzero(as_tuple=True)
-        return torch.stack((egos[row], frame), dim=-1)
+        return torch.stack((egos[row], frame + before), dim=-1)
 
     return Starts(listed(throughout & (speed >= MOVING)), listed(throughout & (speed < MOVING)))
 
@@ -88,6 +90,8 @@ class SceneClips(Dataset[dict[str, Any]]):
         seed: chooses another sequence of clips.
         route_every: k above.
         standing: share of the clips in which the ego stands or creeps, where the scene has such.
+        counterfactual: share of the clips whose ego leaves its recorded path in the last two seconds, one kind as often as
+            another, where the scene has an ego that is there for two seconds longer than a clip.
 
     Raises ValueError if no scene has an ego that is there for a whole clip.
     """
@@ -103,16 +107,17 @@ class SceneClips(Dataset[dict[str, Any]]):
         seed: int = 0,
         route_every: int = 0,
         standing: float = 0.1,
+        counterfactual: float = 0.0,
     ) -> None:
         if route_every < 0 or (route_every and frames % route_every):
             raise ValueError(f"route_every must divide the {frames} frames of a clip, found {route_every}")
         self.grid, self.dt, self.frames, self.length, self.seed = grid, dt, frames, length, seed
-        self.route_every, self.standing = route_every, standing
-        self.seconds = (frames - 1) * dt
-        found = [(scene, clip_starts(scene, self.seconds)) for scene in scenes]
-        self.scenes = [(scene, starts) for scene, starts in found if len(starts.moving) or len(starts.standing)]
+        self.route_every, self.standing, self.counterfactual = route_every, standing, counterfactual
+        seconds = (frames - 1) * dt
+        found = [(scene, clip_starts(scene, seconds), clip_starts(scene, seconds, lead=HORIZON)) for scene in scenes]
+        self.scenes = [entry for entry in found if len(entry[1].moving) or len(entry[1].standing)]
         if not self.scenes:
-            raise ValueError(f"SceneClips: none of {len(scenes)} scenes has an ego that is there for {self.seconds:g} s")
+            raise ValueError(f"SceneClips: none of {len(scenes)} scenes has an ego that is there for {seconds:g} s")
 
     def __len__(self) -> int:
         return self.length
@@ -121,21 +126,30 @@ class SceneClips(Dataset[dict[str, Any]]):
         if not 0 <= index < self.length:
             raise IndexError(f"SceneClips: item {index} of {self.length}")
         generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-        scene, starts = self.scenes[int(generator.integers(len(self.scenes)))]
+        scene, starts, early_starts = self.scenes[int(generator.integers(len(self.scenes)))]
+        ego, path = self._path(scene, starts, early_starts, generator)
+        item = {
+            "occupancy": render(scene, path.poses, path.times, self.grid, ego),
+            "motion": motion_from_poses(path.poses),
+            "source": scene.source,
+            "kind": str(path.kind),
+        }
+        if self.route_every:
+            item["route"] = self._route(scene, ego, path.poses)
+        return item
+
+    def _path(self, scene: Scene, starts: Starts, early: Starts, generator: np.random.Generator) -> tuple[int, EgoPath]:
+        """An ego of the scene and a path for it."""
+        perturbed = generator.random() < self.counterfactual and len(early.moving) + len(early.standing) > 0
+        if perturbed:
+            starts = early
         wants_standing = generator.random() < self.standing
         pool = starts.standing if (wants_standing and len(starts.standing)) or not len(starts.moving) else starts.moving
         ego, frame = pool[int(generator.integers(len(pool)))].tolist()
-        times = frame * scene.dt + torch.arange(self.frames, dtype=torch.float64) * self.dt
-        poses = scene.ego_poses(ego, times)
-        item = {
-            "occupancy": render(scene, poses, times, self.grid, ego),
-            "motion": motion_from_poses(poses),
-            "source": scene.source,
-            "kind": "recorded",
-        }
-        if self.route_every:
-            item["route"] = self._route(scene, ego, poses)
-        return item
+        if not perturbed:
+            return ego, recorded_path(scene, ego, frame * scene.dt, self.frames, self.dt)
+        kind = PERTURBED[int(generator.integers(len(PERTURBED)))]
+        return ego, counterfactual_path(scene, ego, frame * scene.dt, self.frames, self.dt, kind, generator)
 
     def _route(self, scene: Scene, ego: int, poses: Tensor) -> Tensor:
         ends = poses[self.route_every - 1 :: self.route_every]

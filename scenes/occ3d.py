@@ -85,7 +85,7 @@ def find_frames(root: str | os.PathLike[str]) -> dict[str, dict[str, Path]]:
 def clip_from_frames(
     paths: Sequence[str | os.PathLike[str]], poses: Tensor, dt: float, source: str, grid: Grid = OCC3D
 ) -> Clip:
-    """A clip of the frames at `paths`, `dt` seconds apart in the order of time, seen from world poses (T, 3) of the rear axle."""
+    """A clip of the frames at `paths`, in order and `dt` seconds apart, seen from world poses (T, 3) of the rear axle."""
     if not paths or poses.shape != (len(paths), 3):
         raise ValueError(f"poses: expected one pose (x, y, yaw) for each of {len(paths)} frames, found {tuple(poses.shape)}")
     if not bool(torch.isfinite(poses).all()):
