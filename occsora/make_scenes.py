@@ -1,0 +1,136 @@
+"""`occsora make-scenes`: make scene files, from SUMO for a range of seeds or for an OpenStreetMap extract."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from scenes.scene import Scene
+from scenes.scene_file import SUFFIX, save_scene
+
+
+@dataclass(frozen=True)
+class MakeScenesSumo:
+    """Generated towns with SUMO's traffic, one a seed."""
+
+    out: Path
+    """Folder for the scene files; seeds whose file is there already are skipped."""
+    seeds: str = "0:40"
+    """Range of seeds, first:end (end excluded), or a single seed."""
+    seconds: float = 60.0
+    """Length of each scene."""
+    dt: float = 0.25
+    """Seconds between track frames."""
+    layout: Literal["any", "grid", "random", "spider"] = "any"
+    """Layout of the streets; "any" draws one a seed."""
+    jobs: int = 1
+    """Processes that work side by side."""
+
+
+@dataclass(frozen=True)
+class MakeScenesOsm:
+    """SUMO's traffic on the streets of an OpenStreetMap extract, one scene a seed."""
+
+    file: tyro.conf.Positional[Path]
+    """The extract: .osm or .osm.xml."""
+    out: Path
+    """Folder for the scene files; seeds whose file is there already are skipped."""
+    seeds: str = "0:1"
+    """Range of seeds of the traffic, first:end (end excluded), or a single seed."""
+    seconds: float = 60.0
+    """Length of each scene."""
+    dt: float = 0.25
+    """Seconds between track frames."""
+    jobs: int = 1
+    """Processes that work side by side."""
+
+
+MakeScenes = (
+    Annotated[MakeScenesSumo, tyro.conf.subcommand("sumo", prefix_name=False)]
+    | Annotated[MakeScenesOsm, tyro.conf.subcommand("osm", prefix_name=False)]
+)
+
+
+def make_scenes(config: MakeScenesSumo | MakeScenesOsm) -> list[Path]:
+    """Make all scenes that are not there yet; returns the paths of all of them, in the order of their seeds.
+
+    RuntimeError that names what failed, after the others are done.
+    """
+    if isinstance(config, MakeScenesOsm) and not config.file.is_file():
+        raise FileNotFoundError(f"{config.file}: expected an OpenStreetMap extract (.osm or .osm.xml), found no such file")
+    stem = "sumo" if isinstance(config, MakeScenesSumo) else config.file.name.split(".")[0]
+    paths = {seed: config.out / f"{stem}-{seed:04d}{SUFFIX}" for seed in parse_seeds(config.seeds)}
+    config.out.mkdir(parents=True, exist_ok=True)
+    tasks = {path: (config, seed, path) for seed, path in paths.items() if not path.is_file()}
+    run_tasks(make_one, tasks, config.jobs, title="scenes")
+    return list(paths.values())
+
+
+def make_one(config: MakeScenesSumo | MakeScenesOsm, seed: int, path: Path) -> float:
+    """Make and save the scene of one seed; returns the seconds of driving of all its egos together."""
+    import torch
+
+    from scenes import sumo
+
+    torch.set_num_threads(1)
+    scene: Scene
+    if isinstance(config, MakeScenesSumo):
+        scene = sumo.make_scene(seed, config.seconds, config.dt, None if config.layout == "any" else config.layout)
+    else:
+        scene = sumo.scene_from_osm(config.file, seed, config.seconds, config.dt)
+    save_scene(scene, path)
+    return sum(end - start for start, end in map(scene.ego_span, scene.egos))
+
+
+def parse_seeds(text: str) -> range:
+    """Read "first:end" or a single number; ValueError otherwise."""
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+    if not match:
+        raise ValueError(f"seeds: expected first:end or one number, for example 0:40, found {text!r}")
+    first, end = int(match[1]), int(match[2]) if match[2] else int(match[1]) + 1
+    if end <= first:
+        raise ValueError(f"seeds: expected an end above the first seed, found {text!r}")
+    return range(first, end)
+
+
+def run_tasks(work: Callable[..., float], tasks: Mapping[Path, tuple[object, ...]], jobs: int, title: str) -> None:
+    """Call work(*arguments) for each task in `jobs` processes under a progress bar; work returns seconds of ego driving."""
+    console = Console(stderr=True)
+    failed: dict[Path, str] = {}
+    seconds = 0.0
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    context = multiprocessing.get_context("spawn")
+    with (
+        Progress(TextColumn("{task.description}"), *columns, console=console) as progress,
+        ProcessPoolExecutor(max(jobs, 1), mp_context=context) as pool,
+    ):
+        bar = progress.add_task(title, total=len(tasks), note="")
+        waiting = {pool.submit(work, *arguments): path for path, arguments in tasks.items()}
+        for done in as_completed(waiting):
+            try:
+                seconds += done.result()
+            except Exception as error:  # one bad scene must not lose the others
+                failed[waiting[done]] = f"{type(error).__name__}: {error}"
+            progress.update(bar, advance=1, note=f"{seconds / 3600:.1f} h of ego driving")
+    if failed:
+        listed = "; ".join(f"{path}: {message}" for path, message in failed.items())
+        raise RuntimeError(f"{len(failed)} of {len(tasks)} scenes failed: {listed}")
+
+
+def run(config: MakeScenesSumo | MakeScenesOsm) -> None:
+    """Make the scenes and say where they are."""
+    paths = make_scenes(config)
+    Console(stderr=True).print(f"{len(paths)} scenes in {config.out}")
+
+
+if __name__ == "__main__":
+    run(tyro.cli(MakeScenes))  # type: ignore[arg-type]
