@@ -69,7 +69,7 @@ def control_command(action: Tensor, config: EnvConfig) -> Command:
 
 
 def trajectory_scale(frames: int, frame_dt: float, config: EnvConfig) -> Tensor:
-    """Poses (F, 3), metres and radians in the ego frame at the start of the step, that a `trajectory` action of ones asks for."""
+    """Poses (F, 3), metres and radians in the ego frame at the step's start, that a `trajectory` action of ones asks for."""
     time = torch.arange(1, frames + 1, dtype=torch.float64) * frame_dt
     reach = (time * config.bicycle.max_speed, 0.5 * config.max_lateral_acceleration * time**2, time * MAX_YAW_RATE)
     return torch.stack(reach, dim=-1)

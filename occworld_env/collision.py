@@ -2,8 +2,8 @@
 
 Three things are hit:
 - static obstacles of the last frame before the step, carried along rigidly, at every integration step;
-- obstacles of each new frame, static and moving, at the integration steps nearest to that frame in time; the agents of the
-  last frame before likewise, which is the beginning of the step only, so that a follower does not hit its leader's past;
+- obstacles of each new frame, static and moving, where the car is at that frame's time, and in between what both that frame
+  and the one before it show in the car's place; so a follower does not hit where its leader was, or will be;
 - agents of the last frame before that have no match of their kind in a new frame within the distance they could have gone:
   they count as still there, since a world that makes an obstacle vanish does not make it harmless.
 A voxel column is hit when its centre lies in the ego's box.
@@ -36,14 +36,6 @@ def inside_box(centres: Tensor, pose: Tensor, box: Tensor) -> Tensor:
     return (along.abs() <= length / 2) & (across.abs() <= width / 2)
 
 
-def nearest_steps(steps: int, frames: int) -> list[slice]:
-    """Of `steps` integration steps, those nearest in time to the frame before, and to each of the `frames` new ones."""
-    every = steps // frames
-    nearest = [(2 * step + every) // (2 * every) for step in range(1, steps + 1)]
-    starts = [nearest.index(frame) if frame in nearest else 0 for frame in range(frames + 1)]
-    return [slice(start, start + nearest.count(frame)) for frame, start in enumerate(starts)]
-
-
 def collide(
     before: Tensor, after: Tensor, start: Tensor, frames: Tensor, path: Tensor, box: Tensor, frame_dt: float, reach: Reach
 ) -> Tensor:
@@ -53,20 +45,35 @@ def collide(
     frames (B, F, X, Y). start: world pose (B, 3) of the last frame before. frames: world poses (B, F, 3) of the new frames.
     path: world poses (B, S, 3) of the integration steps, S a multiple of F. box: see `inside_box`. frame_dt: seconds.
     """
-    steps = nearest_steps(path.shape[1], frames.shape[1])
+    count = frames.shape[1]
+    every = path.shape[1] // count
     old = reach.crop(before).long()
-    kind = reach.kinds[old]
+    old_kind = reach.kinds[old]
     swept = inside_box(reach.centres, relative(start.unsqueeze(1), path), box)
-    hits = [(old, swept.any(1) & (kind == STATIC)), (old, swept[:, steps[0]].any(1) & (kind > STATIC))]
-    for index, now in enumerate(steps[1:]):
-        pose = relative(frames[:, index].unsqueeze(1), path[:, now])
+    hits = [(old, swept.any(1) & (old_kind == STATIC))]
+    last, last_pose, last_kind = swept[:, :every], start, old_kind
+    for index in range(count):
+        now = slice(index * every, (index + 1) * every)
+        if index:
+            last = inside_box(reach.centres, relative(last_pose.unsqueeze(1), path[:, now]), box)
         new = reach.crop(after[:, index]).long()
-        hits.append((new, inside_box(reach.centres, pose, box).any(1) & (new != FREE)))
-        moved = relative(frames[:, index], start)
-        gone = vanished(kind, after[:, index], moved, (index + 1) * frame_dt, reach)
+        kind, pose = reach.kinds[new], frames[:, index]
+        inside = inside_box(reach.centres, relative(pose.unsqueeze(1), path[:, now]), box)
+        seen = _kinds_inside(last, last_kind)
+        seen[:, -1] = True  # at the frame's own time it alone decides
+        both = seen.gather(2, kind.unsqueeze(1).expand(-1, every, -1))
+        hits.append((new, (inside & both).any(1) & (kind > 0)))
+        gone = vanished(old_kind, after[:, index], relative(pose, start), (index + 1) * frame_dt, reach)
         hits.append((old, swept[:, now].any(1) & gone))
+        last_pose, last_kind = pose, kind
     classes, hit = (torch.cat(parts, dim=1) for parts in zip(*hits, strict=True))
     return _worst(classes, hit, reach)
+
+
+def _kinds_inside(inside: Tensor, kind: Tensor) -> Tensor:
+    """Which kinds are inside the box at each integration step, bool (B, S, K): inside (B, S, N), kind (B, N)."""
+    kinds = torch.nn.functional.one_hot(kind, len(_GRAVITY) + 1)
+    return (inside.float() @ kinds.float()) > 0
 
 
 def collide_at(obstacle: Tensor, box: Tensor, reach: Reach) -> Tensor:

@@ -18,7 +18,8 @@ _PASSED = 1.0  # metres behind the rear axle at which a stop line counts as pass
 def lights_on_route(scene: Scene, route: Tensor, start: float, step: float) -> tuple[Tensor, Tensor]:
     """Places of the scene's lights along route (M, 2), float64 (16,), and their states, uint8 (16, 256).
 
-    Places are metres, infinity where there is no further light. States are those at `start` + k * `step` seconds of the scene; 0, unknown, after its end.
+    Places are metres, infinity where there is no further light. States are those at `start` + k * `step` seconds of the scene;
+    0, unknown, after its end.
     """
     arcs = torch.full((MAX_LIGHTS,), torch.inf, dtype=torch.float64)
     states = torch.zeros(MAX_LIGHTS, MAX_STEPS, dtype=torch.uint8)
@@ -41,7 +42,7 @@ def lights_on_route(scene: Scene, route: Tensor, start: float, step: float) -> t
 def light_ahead(arcs: Tensor, states: Tensor, arc: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     """Distance in metres (B,), infinity for none, and state (B,) of the next light.
 
-    arcs (B, 16) and states (B, 16, 256) as `lights_on_route` gives them; arc: the ego's place (B,); steps: since the start (B,).
+    arcs (B, 16) and states (B, 16, 256): see `lights_on_route`; arc: the ego's place (B,); steps: since the start (B,).
     """
     distance = arcs - arc.unsqueeze(-1)
     distance = torch.where(distance > -_PASSED, distance, torch.full_like(distance, torch.inf))

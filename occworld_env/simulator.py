@@ -227,9 +227,7 @@ class Simulator:
         share = offroad_share(ground, shown_at, frames, state["box"], self.reach)
         return {"collision_class": hit, "offroad_share": share, "offroad": share > self.config.offroad_share}
 
-    def _remember(
-        self, path: Path, place: RoutePlace, motion: Tensor, chunk: Chunk, surface: Surface, raster: Tensor
-    ) -> None:
+    def _remember(self, path: Path, place: RoutePlace, motion: Tensor, chunk: Chunk, surface: Surface, raster: Tensor) -> None:
         state, end = self.state, path.end()
         for name in ("pose", "speed", "acceleration", "steering", "yaw_rate"):
             state[name] = getattr(end, name)

@@ -66,9 +66,7 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
             picture.begin()
         return _arrays(observed), vector_info(*self.simulator.start_info(), self.simulator)
 
-    def step(
-        self, actions: Any
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Drive all worlds for one step; raises ValueError on actions of wrong shape or with NaN."""
         result = self.simulator.step(from_action(actions, self.simulator, self.num_envs))
         info = vector_info(result.rewards, result.info, self.simulator)
