@@ -1,0 +1,119 @@
+"""Training: a killed run resumes to the same weights, a NaN stops it, and the losses go down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import Checkpoints, read_tensors
+from models.pretrained import from_pretrained, load_tokenizer
+from models.train_tokenizer import train_tokenizer
+from models.train_world_model import train_world_model
+from models.training import Trainer, TrainingConfig
+from tests.models.small import CONFIG, history, make_street
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from models.train_tokenizer import train_tokenizer
+from models.train_world_model import train_world_model
+from models.training import TrainingConfig
+from models.pretrained import load_tokenizer
+from tests.models.small import CONFIG, make_street
+
+out = Path(sys.argv[1])
+scenes = [make_street()]
+train_tokenizer(scenes, CONFIG, TrainingConfig(out / "tokenizer", steps=24, batch_size=2, warmup=4, save_every=4, log_every=4))
+train_world_model(
+    scenes, load_tokenizer(out / "tokenizer"), CONFIG,
+    TrainingConfig(out / "world", steps=24, batch_size=2, warmup=4, save_every=4, log_every=4), sequences=4, chunks=6,
+)
+"""
+
+
+def run(out: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], env=environment, stdout=subprocess.DEVNULL)
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    """SIGKILL in the middle of either training; the resumed runs end with the very same bits."""
+    calm, torn = tmp_path / "calm", tmp_path / "torn"
+    assert run(calm).wait() == 0
+    for part, step in (("tokenizer", 8), ("world", 12)):
+        process = run(torn)
+        checkpoints = Checkpoints(torn / part / "checkpoints")
+        while process.poll() is None and not any(done >= step for done in checkpoints.steps()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"{part} ended before it could be killed"
+    assert run(torn).wait() == 0
+    for part in ("tokenizer", "world"):
+        for name in ("weights", "average", "optimizer"):
+            expected = read_tensors(calm / part / "checkpoints" / "step-00000024" / f"{name}.safetensors")
+            found = read_tensors(torn / part / "checkpoints" / "step-00000024" / f"{name}.safetensors")
+            assert expected.keys() == found.keys()
+            assert all(torch.equal(expected[key], found[key]) for key in expected), f"{part} {name}"
+    model = from_pretrained(torn / "world")
+    assert model.cfg.transformer == CONFIG.transformer
+
+
+class Exploding(nn.Module):
+    """A model whose loss is NaN from step 7 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, batch: Tensor, step: int) -> dict[str, Tensor]:
+        loss = (self.weight * batch).square().sum()
+        return {"loss": loss * float("nan") if step >= 7 else loss}
+
+
+def test_nan_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """The run stops before a NaN reaches the weights, and says where to go on from."""
+    cfg = TrainingConfig(tmp_path, steps=20, save_every=3)
+    trainer = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, cfg)
+    with pytest.raises(FloatingPointError, match="step-00000006"):
+        trainer.run()
+    weights = read_tensors(tmp_path / "checkpoints" / "step-00000006" / "weights.safetensors")
+    assert torch.isfinite(weights["weight"]).all()
+
+
+def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    """No time left means no step, and no step is lost either."""
+    cfg = TrainingConfig(tmp_path, steps=20, minutes=0.0)
+    trainer = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, cfg)
+    trainer.run()
+    assert trainer.step == 0
+
+
+def test_other_settings_do_not_resume(tmp_path: Path) -> None:
+    """A folder that holds a run with another schedule is refused, not mixed."""
+    Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4)).run()
+    again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=5))
+    with pytest.raises(ValueError, match="steps=4"):
+        again.run()
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """On one street the tokenizer's reconstruction gets good and the world model's first step beats the warped past."""
+    scenes = [make_street()]
+    cfg = TrainingConfig(tmp_path / "tokenizer", steps=150, batch_size=4, warmup=10, learning_rate=5e-3, save_every=150)
+    tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, cfg))
+    occupancy, _ = history(scenes[0], 4)
+    right = (tokenizer.reconstruct(occupancy[:, :2]) == occupancy[:, :2]).float().mean()
+    assert float(right) > 0.95
+    cfg = TrainingConfig(tmp_path / "world", steps=60, batch_size=2, warmup=10, learning_rate=3e-3, save_every=60)
+    folder = train_world_model(scenes, tokenizer, CONFIG, cfg, sequences=16, chunks=6)
+    assert {"config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
