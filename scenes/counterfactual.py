@@ -25,6 +25,7 @@ HORIZON = 2.0  # seconds that a path is used after it has left the recorded one
 STEP = 0.1  # seconds between the poses that are driven and tested for impact
 _SIDEWAYS = 5.0  # m/s^2, bound on lateral acceleration
 _NOTICEABLE = 0.5  # seconds before the end by which a path departs
+_TO_HIT = 1.4  # the same for a path that is to hit something
 
 
 class PathKind(StrEnum):
@@ -97,7 +98,8 @@ def counterfactual_path(
             f"track {ego} is there from {first:g} to {last:g} s; a path from {start_time:g} to {latest:g} s needs it"
             f" from {start_time - HORIZON:g} s on"
         )
-    departure = latest - generator.uniform(min(_NOTICEABLE, latest - start_time), min(HORIZON, latest - start_time))
+    least = _TO_HIT if kind is PathKind.HIT else _NOTICEABLE
+    departure = latest - min(generator.uniform(least, HORIZON), latest - start_time)
     driven = _drive(scene, ego, departure, kind, generator)
     moments = departure + torch.arange(len(driven), dtype=torch.float64) * STEP
     struck = first_impact(scene, driven, moments, ego)
@@ -147,7 +149,7 @@ def _driver(scene: Scene, ego: int, ride: _Ride, kind: PathKind, generator: np.r
     if kind is PathKind.HIT:
         aim = _target(scene, ego, ride, generator)
         if aim is not None:
-            return lambda now: (max(push, 0.0), _towards(now.pose, aim(now.time)))
+            return lambda now: (1.0 + abs(push) / 2, _towards(now.pose, aim(now.time)))
     return lambda now: (push, side * _bend(sideways, now) * min(now.since / 0.4, 1.0))
 
 
@@ -181,10 +183,11 @@ def _curvature(point: Tensor) -> float:
 
 def _target(scene: Scene, ego: int, ride: _Ride, generator: np.random.Generator) -> Callable[[float], Tensor] | None:
     """Something ahead that the car can hit in time: where it is at a given time, or None where there is nothing."""
-    reach = (ride.speed + 2.0) * HORIZON + 3.0
-    frame = min(round(ride.time / scene.dt), scene.frames - 1)
-    agents = to_local(ride.pose, scene.tracks.poses[:, frame, :2].cpu())
-    near = scene.tracks.valid[:, frame].cpu() & _in_reach(agents, reach)
+    ahead = torch.linspace(0.4, HORIZON, 5, dtype=torch.float64)
+    index = (ride.time + ahead).clamp(max=scene.duration) / scene.dt
+    agents = to_local(ride.pose, interpolate(scene.tracks.poses.cpu(), index)[..., :2])
+    there = scene.tracks.valid.cpu()[:, index.round().long()]
+    near = (there & _within_reach(agents, ride.speed, ahead)).any(1)
     near[ego] = False
     chosen = near.nonzero().squeeze(1)
     if len(chosen) and generator.random() < 0.7:
@@ -195,13 +198,16 @@ def _target(scene: Scene, ego: int, ride: _Ride, generator: np.random.Generator)
     static = scene.static
     i, j, inside = static.cells(world.to(static.ground.device))
     solid = ((static.standing[:, i, j] != FREE) & (static.bottom[:, i, j] < CLEARANCE * 10)).any(0) & inside
-    chosen = (solid.cpu() & _in_reach(spots.reshape(-1, 2), reach)).nonzero().squeeze(1)
+    chosen = (solid.cpu() & _within_reach(spots.reshape(-1, 2), ride.speed, torch.tensor(HORIZON))).nonzero().squeeze(1)
     if not len(chosen):
         return None
     spot = world[int(chosen[int(generator.integers(len(chosen)))])]
     return lambda time: spot
 
 
-def _in_reach(local: Tensor, reach: float) -> Tensor:
-    """Which points (N, 2) in the car's frame it can steer to within `reach` metres."""
-    return (local[:, 0] > 3.0) & (local.norm(dim=-1) < reach) & (local[:, 1].abs() < 1.0 + 0.6 * local[:, 0])
+def _within_reach(local: Tensor, speed: float, seconds: Tensor) -> Tensor:
+    """Which points (..., 2) in the car's frame it can get to within `seconds` (...) without turning too sharply."""
+    distance = local.norm(dim=-1)
+    bend = 2 * local[..., 1].abs() / distance.square().clamp(min=1.0)
+    sharpest = min(_SIDEWAYS / max(speed, 1.0) ** 2, 0.15)
+    return (local[..., 0] > 3.0) & (distance < speed * seconds + 2.0) & (bend < sharpest)

@@ -1,4 +1,4 @@
-"""What is particular about the ego of nuScenes recordings: where its position is, and when its rows were measured."""
+"""What is particular about nuScenes recordings: where the ego is, when its rows were measured, how boxes were interpolated."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ CENTRE_AHEAD = 1.39  # metres that the middle of its box lies ahead of the rear 
 
 _MESSAGE = 0.2  # one lost message of the car's bus stretches a row by this share: rows are every fifth of 50 a second
 _DRIFT = 50  # rows over which an unexplained delay is spread
+_HALF_WINDOW = 7  # rows to each side over which the boxes of others are averaged
 _TAIL = 15  # rows at the end among which the switch from bus messages to key frames is looked for
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +51,28 @@ def retime(poses: Array, dt: float) -> Array:
         poses, measured = poses[keep], measured[keep]
     columns = (poses[:, 0], poses[:, 1], np.unwrap(poses[:, 2]))
     return np.stack([np.interp(rows, measured, column) for column in columns], axis=-1)
+
+
+def smooth(poses: Array, valid: Array) -> Array:
+    """Poses (T, 3) of another agent, averaged over half a second to either side within each stretch of validity (T,).
+
+    Its boxes were drawn twice a second and joined by straight lines: its speed would jump twice a second too. The ends of a
+    stretch are continued point-symmetrically, so that they stay where they are.
+    """
+    smoothed = poses.copy()
+    window = np.hanning(2 * _HALF_WINDOW + 3)[1:-1]
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], valid, [False])).astype(int)))
+    for first, end in edges.reshape(-1, 2):
+        reach = min(_HALF_WINDOW, end - first - 1)
+        if reach < 1:
+            continue
+        values = np.concatenate((poses[first:end, :2], np.unwrap(poses[first:end, 2])[:, None]), axis=1)
+        before, after = 2 * values[0] - values[reach:0:-1], 2 * values[-1] - values[-2 : -reach - 2 : -1]
+        padded = np.concatenate((before, values, after))
+        kernel = window[_HALF_WINDOW - reach : _HALF_WINDOW + reach + 1]
+        for axis in range(3):
+            smoothed[first:end, axis] = np.convolve(padded[:, axis], kernel / kernel.sum(), mode="valid")
+    return smoothed
 
 
 def _against_neighbours(step: Array, dt: float) -> Array:

@@ -11,7 +11,7 @@ import torch
 
 from scenes.grid import CLASS_ID, CLASSES
 from scenes.scenarionet_classes import DEFAULT_SIZES, SIZE_BOUNDS, class_of
-from scenes.scenarionet_nuscenes import CENTRE_AHEAD, SIZE, place_ego
+from scenes.scenarionet_nuscenes import CENTRE_AHEAD, SIZE, place_ego, smooth
 from scenes.scene import Tracks
 
 REAR_AXLE_SHARE = 0.28  # of a vehicle's length that its rear axle lies behind the middle of its box
@@ -53,6 +53,8 @@ def read_tracks(recording: dict[str, Any], frames: int, dt: float, origin: Array
     if dataset == "nuscenes":
         found[0].size, found[0].rear_axle = np.array(SIZE), CENTRE_AHEAD
         found[0].poses = place_ego(found[0].poses, dt)
+        for track in found[1:]:
+            track.poses = smooth(track.poses, track.valid)
     return Tracks(
         ids=tuple(track.name for track in found),
         classes=torch.tensor([track.class_id for track in found], dtype=torch.uint8),
