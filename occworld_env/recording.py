@@ -39,8 +39,8 @@ class Recorder:
             raise ValueError(f"image: expected uint8 (H, W, 3) with even H and W, found {image.dtype} {image.shape}")
         if self._writer is None:
             self.mp4.parent.mkdir(parents=True, exist_ok=True)
-            options = {"fps": self._fps, "codec": "libx264", "macro_block_size": 1}
-            self._writer = imageio.get_writer(self._partial, output_params=["-crf", "18"], ffmpeg_log_level="error", **options)
+            options: Any = {"fps": self._fps, "codec": "libx264", "macro_block_size": 1, "ffmpeg_log_level": "error"}
+            self._writer = imageio.get_writer(self._partial, output_params=["-crf", "18"], **options)
             self._shape = image.shape
         if image.shape != self._shape:
             raise ValueError(f"image: expected the shape of the first one, {self._shape}, found {image.shape}")

@@ -1,0 +1,153 @@
+"""Drive through the world model in closed loop, write a GIF and an MP4 of it and print how it went.
+
+The planner follows the route and keeps its distance to what it sees; the world it sees is imagined step by step from one
+recorded start. Where an episode ends early, another one begins, until the time asked for is driven.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from agents.constant_velocity import ConstantVelocity
+from agents.idm import Idm
+from agents.planner import Planner
+from occsora.driving import make_env, what_happened
+from occworld_env.drawing import FRAME_SIZE
+from occworld_env.env import OccSoraEnv
+from occworld_env.recording import Recorder
+from occworld_env.window import draw_text
+
+_HOLD = 4  # pictures for which the end of an episode stays
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Settings of the demo."""
+
+    scenes: Path | None = None
+    """Folder or file to start from: scene files, or ScenarioNet recordings (.pkl). The bundled scenes by default."""
+    seconds: float = 24.0
+    """Time to drive."""
+    out: Path = Path("out/demo")
+    """Folder for demo.gif and demo.mp4."""
+    model: str | None = None
+    """World model: a name, a folder, a hub id, or "warp", the rigid baseline. The bundled one by default."""
+    planner: Literal["idm", "constant-velocity"] = "idm"
+    """Who drives."""
+    scene: str | None = None
+    """Name of the scene of the first episode; by default one is drawn."""
+    seed: int = 0
+    """Decides starts and futures."""
+
+
+COMMAND = Demo
+
+
+@dataclass
+class Log:
+    """What is counted while driving: `terms` are sums of the weighted reward terms, `endings` why each episode ended."""
+
+    steps: int = 0
+    metres: float = 0.0
+    step_time: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
+    endings: list[str] = field(default_factory=list)
+
+    def add(self, info: dict[str, Any], seconds: float, duration: float) -> None:
+        """Count a step of `duration` seconds that took `seconds` to compute."""
+        self.steps += 1
+        self.step_time += seconds
+        self.metres += info["speed"] * duration
+        for name, term in info["rewards"].items():
+            self.terms[name] = self.terms.get(name, 0.0) + term
+
+
+def run(config: Demo) -> None:
+    """Drive, write the files and print the table; raises ValueError on settings that make no sense."""
+    if not config.seconds > 0:
+        raise ValueError(f"--seconds: expected a positive number, found {config.seconds}")
+    console = Console()
+    env = make_env(config.scenes, config.model)
+    with Recorder(config.out / "demo", fps=1 / env.world_model.dt) as recorder:
+        log = drive(env, config, recorder, console)
+    env.close()
+    console.print(table(log, env, config))
+    for path in (recorder.gif, recorder.mp4):
+        console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+
+
+def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -> Log:
+    """Drive for the time asked for and record every frame."""
+    duration, log = env.simulator.step_seconds, Log()
+    steps = math.ceil(config.seconds / duration - 1e-9)
+    options = None if config.scene is None else {"scene": config.scene}
+    observation, info = env.reset(seed=config.seed, options=options)
+    planner = _planner(env, config)
+    columns = (TextColumn("driving"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=steps * duration)
+        while log.steps < steps:
+            action = planner.act(observation, info)
+            before = time.perf_counter()
+            observation, _, terminated, truncated, info = env.step(action)
+            log.add(info, time.perf_counter() - before, duration)
+            _record(env, recorder)
+            bar.advance(task, duration)
+            if terminated or truncated:
+                log.endings.append(what_happened(info))
+                _hold_end(env, recorder, log.endings[-1])
+                observation, info = env.reset()
+                planner = _planner(env, config)
+    return log
+
+
+def _planner(env: OccSoraEnv, config: Demo) -> Planner:
+    """A fresh planner that knows the size of this episode's car."""
+    if config.planner == "constant-velocity":
+        return ConstantVelocity()
+    length, width, centre = env.simulator.state["box"][0].tolist()
+    return Idm(env.simulator.grid, env.simulator.config, env.world_model.dt, width=width, front=centre + length / 2)
+
+
+def _record(env: OccSoraEnv, recorder: Recorder) -> None:
+    for frame in range(env.simulator.frames):
+        recorder.add(env.picture.draw(frame, smooth=True))
+
+
+def _hold_end(env: OccSoraEnv, recorder: Recorder, ending: str) -> None:
+    """Let the last picture of an episode stand, with the reason for its end on it."""
+    image = env.picture.draw(smooth=True)
+    draw_text(image, f"episode ended: {ending}", (FRAME_SIZE[0] - 320, 12), 26, (255, 214, 120))
+    for _ in range(_HOLD):
+        recorder.add(image)
+
+
+def table(log: Log, env: OccSoraEnv, config: Demo) -> Table:
+    """How it went, as a table."""
+    seconds = log.steps * env.simulator.step_seconds
+    rows = Table(title=f"OccSora-v0, {config.planner}, {seconds:.0f} s of closed loop", show_header=False, title_justify="left")
+    rows.add_column(style="cyan")
+    rows.add_column(justify="right")
+    rows.add_row("return", f"{sum(log.terms.values()):+.2f}")
+    for name, total in log.terms.items():
+        rows.add_row(f"  {name}", f"{total:+.2f}")
+    rows.add_section()
+    rows.add_row("steps", f"{log.steps} of {env.simulator.step_seconds:.1f} s")
+    rows.add_row("distance", f"{log.metres:.0f} m")
+    rows.add_row("mean speed", f"{3.6 * log.metres / seconds:.1f} km/h")
+    rows.add_row("episodes that ended", ", ".join(log.endings) or "none")
+    for name in ("collision", "offroad", "offroute"):
+        rows.add_row(f"  {name}", str(log.endings.count(name)))
+    rows.add_section()
+    rows.add_row("steps/s", f"{log.steps / log.step_time:.1f}")
+    rows.caption = f"steps/s of env.step alone, without drawing and encoding, on {torch.get_num_threads()} threads"
+    return rows
