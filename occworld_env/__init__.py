@@ -3,6 +3,9 @@
 Importing this package registers it; `gymnasium.make("OccSora-v0")` and `gymnasium.make_vec("OccSora-v0", num_envs=8)` make one.
 """
 
+from occworld_env import _packages as _packages  # first: says which package is in the way, if one is
+
+# isort: split
 import gymnasium
 
 from models.interface import Chunk, Rollout, WorldModel

@@ -10,6 +10,7 @@ from torch import Tensor
 from scenes.motion import wrap_angle
 
 SPACING = 2.0  # metres between the points of a resampled route
+_TURNED = 4.0  # metres further away that a stretch at right angles to the ego's heading counts
 WINDOW = 30.0  # metres to each side of the last place along the route where the next one is looked for
 
 
@@ -37,7 +38,7 @@ def locate(routes: Tensor, poses: Tensor, arc: Tensor | None = None) -> RoutePla
     """Nearest place on routes (B, M, 2) to world poses (B, 3).
 
     With `arc` (B,), the last known place, only the route within WINDOW metres of it counts, so that a route that crosses
-    itself is followed in order; without it, stretches that run against the ego's heading are passed over where possible.
+    itself is followed in order; without it, a stretch that runs across or against the ego's heading counts as further away.
     """
     step = routes[:, 1:] - routes[:, :-1]
     length = step.norm(dim=-1)
@@ -49,8 +50,8 @@ def locate(routes: Tensor, poses: Tensor, arc: Tensor | None = None) -> RoutePla
     distance = (offset - t.unsqueeze(-1) * direction).norm(dim=-1)
     yaw = torch.atan2(direction[..., 1], direction[..., 0])
     turn = wrap_angle(poses[:, 2:] - yaw)
-    passed_over = turn.abs() > torch.pi / 2 if arc is None else (along + t - arc.unsqueeze(-1)).abs() > WINDOW
-    cost = distance + passed_over * 1e4 + ~there * 1e8
+    doubt = _TURNED * (1 - torch.cos(turn)) if arc is None else 1e4 * ((along + t - arc.unsqueeze(-1)).abs() > WINDOW)
+    cost = distance + doubt + 1e8 * ~there
     best = cost.argmin(dim=-1, keepdim=True)
     place, near = (along + t).gather(1, best).squeeze(1), offset.gather(1, best.unsqueeze(-1).expand(-1, -1, 2)).squeeze(1)
     ahead = direction.gather(1, best.unsqueeze(-1).expand(-1, -1, 2)).squeeze(1)

@@ -66,6 +66,12 @@ def straight_scene(
 
 
 @pytest.fixture(scope="session")
+def make_scene() -> Callable[..., Scene]:
+    """See `straight_scene`."""
+    return straight_scene
+
+
+@pytest.fixture(scope="session")
 def scene() -> Scene:
     """An empty street with a few other road users beside the ego's lane."""
     return straight_scene(agents=(("car", 15.0, 3.6, 8.0), ("pedestrian", 30.0, -7.0, 1.0)))

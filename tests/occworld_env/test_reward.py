@@ -1,0 +1,82 @@
+"""Reward terms and comfort."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from occworld_env.config import EnvConfig, RewardWeights, make_config
+from occworld_env.reward import NUPLAN, TERMS, discomfort, reward_terms
+from occworld_env.vehicle import Path, Vehicle
+
+ZERO = torch.zeros(1, dtype=torch.float64)
+
+
+def drive(acceleration: float, yaw_rate: float, speed: float = 5.0, before: float | None = None) -> float:
+    """Discomfort of a step of 0.5 s at constant acceleration and yaw rate, `before` being the acceleration it starts with."""
+    steps = torch.ones(1, 6, dtype=torch.float64)
+    start = Vehicle(
+        torch.zeros(1, 3).double(), ZERO + speed, ZERO + (acceleration if before is None else before), ZERO, ZERO + yaw_rate
+    )
+    path = Path(0.5 / 6, torch.zeros(1, 6, 3).double(), speed * steps, acceleration * steps, 0 * steps, yaw_rate * steps)
+    return float(discomfort(start, path))
+
+
+def test_inside_all_bounds_nothing_is_lost() -> None:
+    assert drive(2.39, 0.0) == 0.0
+    assert drive(-4.04, 0.0) == 0.0
+    assert drive(0.0, 0.94) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("found", "excess"),
+    [
+        (drive(3.0, 0.0), 3.0 / 2.40 - 1),
+        (drive(-6.0, 0.0), 6.0 / 4.05 - 1),
+        (drive(0.0, 0.5, speed=10.0), 5.0 / 4.89 - 1),
+        (drive(0.0, 1.0, speed=0.0), 1.0 / 0.95 - 1),
+        (drive(2.0, 0.0, before=-0.5), 5.0 / NUPLAN.longitudinal_jerk - 1),
+    ],
+)
+def test_each_bound_counts_a_sixth(found: float, excess: float) -> None:
+    assert found == pytest.approx(excess / 6)
+
+
+def terms(progress: float = 0.0, speed: float = 0.0, deviation: float = 0.0, **events: bool) -> dict[str, float]:
+    flags = {name: torch.tensor([events.get(name, False)]) for name in ("collision", "offroad", "offroute")}
+    config = EnvConfig(weights=RewardWeights(progress=2.0))
+    found = reward_terms(ZERO + progress, ZERO + speed, ZERO + deviation, ZERO, flags, 0.5, config)
+    assert tuple(found) == TERMS
+    return {name: float(value) for name, value in found.items()}
+
+
+def test_terms_and_weights() -> None:
+    assert terms(progress=5.0)["progress"] == 2.0
+    assert terms(progress=-50.0)["progress"] == -2.0
+    assert terms(speed=10.0)["speed"] == 0.0
+    assert terms(speed=12.0)["speed"] == pytest.approx(-0.1)
+    assert terms(deviation=-4.0)["deviation"] == pytest.approx(-0.15)
+    assert terms(collision=True)["collision"] == -20.0
+    assert terms(offroad=True, offroute=True)["offroad"] == -10.0
+    assert set(terms().values()) == {0.0}
+
+
+def test_config_says_what_is_wrong() -> None:
+    config = make_config(None, {"target_speed": 5.0, "weights": {"collision": 1.0}, "ego_classes": ["bus"]})
+    assert (config.target_speed, config.weights.collision, config.weights.offroad) == (5.0, 1.0, 10.0)
+    assert config == replace(EnvConfig(), target_speed=5.0, weights=RewardWeights(collision=1.0), ego_classes=("bus",))
+    with pytest.raises(TypeError, match="no keyword argument 'target_sped'"):
+        make_config(None, {"target_sped": 5.0})
+    for field, value in (
+        ("action", "steer"),
+        ("observation", "lidar"),
+        ("target_speed", -1.0),
+        ("offroad_share", 1.5),
+        ("bank_size", 0),
+    ):
+        with pytest.raises(ValueError, match=f"{field}: expected"):
+            make_config(None, {field: value})
+    with pytest.raises(ValueError, match="ego_classes: expected"):
+        make_config(None, {"ego_classes": ["tram"]})
