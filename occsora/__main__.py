@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-world-model", "train-agent", "bench")
+COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-world-model", "train-agent")
 EXTRAS = {
     "stable_baselines3": "agents",
     "libsumo": "sumo",
@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(name: str, arguments: list[str]) -> None:
     """Parse the arguments of one command by its `COMMAND`, a dataclass or a union of them, and give them to its `run`."""
-    if name not in _available():
-        raise ValueError(f"no command {name!r}; there are {', '.join(_available())}")
+    if name not in COMMANDS:
+        raise ValueError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
     module = importlib.import_module(f"occsora.{_module(name)}")
     import tyro
 
@@ -62,23 +62,15 @@ def _run(name: str, arguments: list[str]) -> None:
 
 def _help() -> str:
     """The commands with the first line of each module's docstring, read without importing any of them."""
-    lines = [f"  {name:<18} {_summary(name)}" for name in _available()]
+    lines = [f"  {name:<18} {_summary(name)}" for name in COMMANDS]
     return "\n".join(
         ["usage: occsora COMMAND [options]", "", *lines, "", "`occsora COMMAND --help` lists the options of a command."]
     )
 
 
-def _available() -> list[str]:
-    return [name for name in COMMANDS if _source(name).is_file()]
-
-
 def _summary(name: str) -> str:
-    docstring = ast.get_docstring(ast.parse(_source(name).read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
-
-
-def _source(name: str) -> Path:
-    return Path(__file__).with_name(f"{_module(name)}.py")
+    source = Path(__file__).with_name(f"{_module(name)}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def _module(name: str) -> str:
