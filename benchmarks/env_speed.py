@@ -158,7 +158,9 @@ def main(config: Config) -> None:
     for _ in range(config.warm_up):
         driver.step()
     driver.episodes = 0
+    busy = time.process_time()
     took = driver.run(config.seconds)
+    busy = time.process_time() - busy
     rate = len(took) / sum(took)
     result: dict[str, Any] = {
         "benchmark": "env_speed",
@@ -166,6 +168,7 @@ def main(config: Config) -> None:
         "steps_per_s": round(rate, 3),
         "world_steps_per_s": round(rate * config.num_envs, 3),
         "ms_per_step": {name: round(1e3 * float(np.quantile(took, q)), 2) for name, q in (("median", 0.5), ("p90", 0.9))},
+        "cpu_ms_per_step": round(1e3 * busy / len(took), 2),
         "steps": len(took),
         "episodes_ended": driver.episodes,
         "seconds_to_make_and_reset": round(ready, 2),

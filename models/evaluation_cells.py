@@ -137,6 +137,6 @@ def key(figure: str, method: str) -> str:
     return figure if method == "model" else f"{figure}_{method}"
 
 
-def number(value: float, digits: int = 5) -> float | None:
+def number(value: float | Tensor, digits: int = 5) -> float | None:
     """A float that JSON can hold: rounded, and None for NaN and infinity."""
     return round(float(value), digits) if math.isfinite(value) else None

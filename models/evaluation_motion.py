@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -44,11 +45,9 @@ class MotionTally:
             errors[failed] = torch.inf
             out[who] = {"chunks": len(errors), "failed": int(failed.sum())}
             for name, column in zip(("translation_m", "yaw_deg"), errors.T, strict=True):
-                ordered = column.sort().values
-                out[who][name] = {
-                    "median": number(float(ordered[len(ordered) // 2])),
-                    "p90": number(float(ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)])),
-                }
+                ordered, count = column.sort().values, len(column)
+                median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+                out[who][name] = {"median": number(median), "p90": number(ordered[math.ceil(0.9 * count) - 1])}
         return out
 
 

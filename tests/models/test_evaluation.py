@@ -177,3 +177,15 @@ def test_tokenizer_figures(clips: list[dict[str, Any]]) -> None:
     assert 0 <= report["miou"] < report["miou_papers"] < 1
     assert 1 <= report["perplexity"] <= tokenizer.cfg.num_codes
     assert 0 < report["codebook_use"] <= 1
+
+
+def test_motion_quantiles_count_failures_as_infinite() -> None:
+    tally = MotionTally()
+    errors = torch.arange(1.0, 11.0).double()
+    tally._errors["model"].append(torch.stack((errors, errors), dim=-1))
+    report = tally.report()["model"]
+    assert report["translation_m"] == {"median": 5.5, "p90": 9.0}
+    tally._errors["model"].append(torch.full((2, 2), torch.nan, dtype=torch.float64))
+    report = tally.report()["model"]
+    assert report["failed"] == 2
+    assert report["yaw_deg"] == {"median": 6.5, "p90": None}
