@@ -48,7 +48,7 @@ $(VENV)/.torch: | $(BIN)/python
 
 $(VENV)/.user: $(VENV)/.torch $(PROJECT)
 	@echo "installing the project"
-	$(PIP) -c constraints.txt -e .
+	$(PIP) -c constraints.txt -e '.[data]'
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.torch $(PROJECT)

@@ -40,7 +40,7 @@ def distances(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 @given(st.integers(1, 90), st.integers(1, 3), st.integers(1, 70), st.integers(1, 19), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_definition_on_a_lattice_full_of_ties(count: int, groups: int, codes: int, channels: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-2, 3, (count, groups, channels), generator=generator).float()

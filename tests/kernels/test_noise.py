@@ -48,7 +48,7 @@ def reference_word(seed: int, step: int, index: int, element: int) -> int:
 
 
 @given(INT64, INT64, st.integers(0, WORD), st.integers(0, 70))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_element_follows_from_its_counter(seed: int, step: int, index: int, element: int) -> None:
     found = philox_normal(worlds(seed), worlds(step), index, (element + 1,))[0, element]
     radial, angular = (reference_word(seed, step, index, element - element % 2 + i) for i in range(2))
@@ -89,7 +89,7 @@ def test_worlds_steps_and_draws_are_uncorrelated() -> None:
 
 
 @given(st.lists(st.tuples(INT64, INT64), min_size=1, max_size=6), st.integers(0, WORD), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_world_depends_on_its_own_counter_only(pairs: list[tuple[int, int]], index: int, chosen: int) -> None:
     seeds, steps = (worlds(*values) for values in zip(*pairs, strict=True))
     together = philox_normal(seeds, steps, index, (3, 67))
