@@ -11,7 +11,7 @@ from scenes.grid import DRIVABLE, Grid
 from scenes.motion import transform
 from scenes.scene import Scene
 
-KEPT = 32  # scenes whose maps stay packed when no world uses them
+KEPT = 16  # scenes whose maps stay packed when no world uses them
 
 
 class DrivableMap:
@@ -21,24 +21,30 @@ class DrivableMap:
         self.scenes, self.device = scenes, device
         self.centres = grid.column_centres().reshape(-1, 2).to(device)
         self.shape = grid.shape[:2]
-        self._packed: list[int] = []
+        self._packed: dict[int, tuple[Tensor, tuple[float, float], float]] = {}
 
     def use(self, worlds: list[int]) -> None:
         """Tell the scene number of each world; packs again where one is new."""
         needed = list(dict.fromkeys(worlds))
         if not set(needed) <= set(self._packed):
-            self._packed = needed + [scene for scene in self._packed if scene not in needed][: max(0, KEPT - len(needed))]
+            for scene in [scene for scene in self._packed if scene not in needed][KEPT:]:
+                del self._packed[scene]
+            for scene in needed:
+                if scene not in self._packed:
+                    static = self.scenes[scene].static
+                    self._packed[scene] = ((static.ground == DRIVABLE).to(self.device), static.origin, static.cell)
             self._pack()
-        row = [self._packed.index(scene) for scene in worlds]
+        places = {scene: place for place, scene in enumerate(self._packed)}
+        row = [places[scene] for scene in worlds]
         self._corner, self._cell = self._corners[row], self._cells[row]
         self._size, self._first = self._sizes[row], self._firsts[row]
 
     def _pack(self) -> None:
-        statics = [self.scenes[scene].static for scene in self._packed]
-        self._drivable = torch.cat([(static.ground == DRIVABLE).flatten().to(self.device) for static in statics])
-        self._corners = torch.tensor([static.origin for static in statics], dtype=torch.float64, device=self.device)
-        self._cells = torch.tensor([static.cell for static in statics], dtype=torch.float64, device=self.device)
-        self._sizes = torch.tensor([static.ground.shape for static in statics], device=self.device)
+        drivable, corners, cells = zip(*self._packed.values(), strict=True)
+        self._drivable = torch.cat([part.flatten() for part in drivable])
+        self._corners = torch.tensor(corners, dtype=torch.float64, device=self.device)
+        self._cells = torch.tensor(cells, dtype=torch.float64, device=self.device)
+        self._sizes = torch.tensor([part.shape for part in drivable], device=self.device)
         count = self._sizes.prod(-1)
         self._firsts = count.cumsum(0) - count
 

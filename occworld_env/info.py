@@ -16,10 +16,8 @@ _NAMED = ("scene", "ego")  # told by name, not by number
 def info_arrays(info: dict[str, Tensor], simulator: Simulator) -> dict[str, np.ndarray]:
     """Info of all worlds as arrays (N, ...); `scene` and `ego` become names."""
     arrays = {name: to_numpy(tensor) for name, tensor in info.items()}
-    scenes = [simulator.scenes[index] for index in arrays["scene"]]
-    names = {"scene": [scene.name for scene in scenes]}
-    names["ego"] = [scene.tracks.ids[index] for scene, index in zip(scenes, arrays["ego"], strict=True)]
-    return {name: np.array(names[name], dtype=object) if name in _NAMED else array for name, array in arrays.items()}
+    scenes, egos = zip(*simulator.names, strict=True)
+    return arrays | {"scene": np.array(scenes, dtype=object), "ego": np.array(egos, dtype=object)}
 
 
 def single_info(rewards: dict[str, Tensor], info: dict[str, Tensor], simulator: Simulator) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import overload
 
 import torch
 
@@ -13,6 +15,7 @@ from scenes.scene import Scene
 
 DATA = Path(__file__).parent / "data"
 DEFAULT_MODEL = "mini"
+KEPT_SCENES = 16  # of a folder, in memory
 
 ModelSource = str | Path | WorldModel | None
 SceneSource = str | Path | Sequence[Scene] | None
@@ -37,8 +40,54 @@ def _named_model(name: str, device: str) -> WorldModel:
     return from_pretrained(name, device)
 
 
+class SceneFolder(Sequence[Scene]):
+    """The scenes of a folder, each read when it is first needed; the last few that were used stay in memory.
+
+    Takes our own scene files or recordings in ScenarioNet's format (`*.pkl`).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths, self._read = _files(folder)
+        self._kept: OrderedDict[int, Scene] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Scene]: ...
+    def __getitem__(self, index: int | slice) -> Scene | list[Scene]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self.paths))[index]
+        scene = self._kept.get(place) or self._read(self.paths[place])
+        self._kept[place] = scene
+        self._kept.move_to_end(place)
+        while len(self._kept) > KEPT_SCENES:
+            self._kept.popitem(last=False)
+        return scene
+
+
+def _files(folder: Path) -> tuple[list[Path], Callable[[Path], Scene]]:
+    """Scene files that `folder` holds, or that it is, and what reads them."""
+    from scenes.scene_file import SUFFIX, load_scene
+
+    files = [folder] if folder.is_file() else sorted(folder.glob("*")) if folder.is_dir() else []
+    ours = [path for path in files if path.suffix == SUFFIX]
+    recorded = [path for path in files if path.suffix == ".pkl" and path.stem not in ("dataset_summary", "dataset_mapping")]
+    if ours:
+        return ours, load_scene
+    if recorded:
+        from scenes.scenarionet import load_scenario
+
+        return recorded, load_scenario
+    raise FileNotFoundError(f"{folder}: expected scene files (*{SUFFIX}) or recordings (*.pkl), found none")
+
+
 def load_scene_list(source: SceneSource) -> Sequence[Scene]:
-    """The scenes that `source` names: None for the bundled ones, a scene file, a folder of them, or scenes themselves."""
+    """The scenes that `source` names: None for the bundled ones, a file, a folder (see `SceneFolder`), or scenes themselves."""
     if source is None or isinstance(source, str | Path):
         return _named_scenes(str(DATA if source is None else source))
     scenes = list(source)
@@ -50,6 +99,4 @@ def load_scene_list(source: SceneSource) -> Sequence[Scene]:
 
 @lru_cache(maxsize=4)
 def _named_scenes(folder: str) -> Sequence[Scene]:
-    from scenes.scene_file import load_scenes
-
-    return load_scenes(Path(folder))
+    return SceneFolder(Path(folder))

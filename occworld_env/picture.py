@@ -111,7 +111,7 @@ class Picture:
             total=self._total,
             terms=self._terms,
             note=self._note if early == 0 else "",
-            caption=simulator.scenes[int(simulator.state["scene"][world])].name,
+            caption=simulator.names[world][0],
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class RoutePlace:
     """Where a pose is with respect to its route.
 
     Attributes:
-        arc: metres from the route's first point to the nearest point, (B,).
+        arc: metres from the route's first point to the nearest point, (B,); negative a little way before it.
         lateral: distance to the route, metres, positive to the left of it, (B,).
         heading: ego heading minus route heading, radians in [-pi, pi), (B,).
     """
@@ -46,7 +46,9 @@ def locate(routes: Tensor, poses: Tensor, arc: Tensor | None = None) -> RoutePla
     there = length > 1e-6
     direction = step / length.clamp(min=1e-6).unsqueeze(-1)
     offset = poses[:, None, :2] - routes[:, :-1]
-    t = (offset * direction).sum(-1).clamp(min=0).minimum(length)
+    first = torch.zeros_like(length)
+    first[:, 0] = -WINDOW  # the first stretch reaches back, for a rear axle behind the route's beginning
+    t = (offset * direction).sum(-1).maximum(first).minimum(length)
     distance = (offset - t.unsqueeze(-1) * direction).norm(dim=-1)
     yaw = torch.atan2(direction[..., 1], direction[..., 0])
     turn = wrap_angle(poses[:, 2:] - yaw)

@@ -62,6 +62,7 @@ class Simulator:
         model: the world model. config: settings. scenes: where starts come from. num_worlds: N. device: where all tensors live.
         state: the simulator's own state of each world. rollout: the world model's state of each world.
         path: world poses (N, S, 3) of the integration steps of the last step.
+        names: name of the scene and of the ego's track of each world.
         generators: one numpy generator a world, from which its starts and seeds are drawn.
     """
 
@@ -84,6 +85,7 @@ class Simulator:
         self.num_worlds, self.max_steps, self.device = num_worlds, max_steps, torch.device(device)
         self.generators = [np.random.default_rng() for _ in range(num_worlds)]
         self.state, self.rollout, self.path = Rollout({}), Rollout({}), torch.zeros(0)
+        self.names = [("", "")] * num_worlds
         self._load()
 
     def _load(self) -> None:
@@ -146,6 +148,8 @@ class Simulator:
         state["seed"] = seeds.clone()
         state["corridor"] = route_raster(state["route"], state["pose"], None, self.grid)[:, 0]
         self._put(chosen, state, rollout)
+        for world, (start, _) in zip(chosen, picked, strict=True):
+            self.names[world] = start.names
         return self.observe()
 
     def _pick(self, world: int, options: dict[str, Any]) -> tuple[Start, int]:
@@ -298,6 +302,7 @@ class Simulator:
             "state": self.state.state_dict(),
             "rollout": self.rollout.state_dict(),
             "path": self.path.clone(),
+            "names": list(self.names),
             "generators": [generator.bit_generator.state for generator in self.generators],
         }
 
@@ -307,7 +312,7 @@ class Simulator:
         if state.tensors and len(state) != self.num_worlds:
             raise ValueError(f"state: expected {self.num_worlds} worlds, found {len(state)}")
         self.state, self.rollout = Rollout(state.state_dict()), Rollout(Rollout(saved["rollout"]).state_dict())
-        self.path = saved["path"].clone()
+        self.path, self.names = saved["path"].clone(), list(saved["names"])
         for generator, inner in zip(self.generators, saved["generators"], strict=True):
             generator.bit_generator.state = inner
         if state.tensors:

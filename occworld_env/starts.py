@@ -26,6 +26,7 @@ from scenes.route import resample_route
 from scenes.scene import Scene
 
 ATTEMPTS = 100  # moments tried for one start
+ATTEMPTS_IN_SCENE = 10  # before another scene is tried
 _SHORTEST_ROUTE = 10.0  # metres that a start chosen by the user must have ahead
 
 
@@ -40,9 +41,10 @@ class StartKey:
 
 @dataclass(frozen=True)
 class Start:
-    """An encoded moment: one world of the world model, and one of the simulator's own state, seeds and counters at zero."""
+    """An encoded moment: names of scene and ego, one world of the world model and one of the simulator, counters at zero."""
 
     key: StartKey
+    names: tuple[str, str]
     rollout: Rollout
     state: Rollout
 
@@ -84,8 +86,12 @@ class StartBank:
     def search(self, rng: np.random.Generator, named: Mapping[str, Any]) -> Start:
         """A usable start, what is not named drawn by `rng`."""
         problem = "no track that can be the ego"
-        for _ in range(ATTEMPTS):
-            scene = named["scene"] if "scene" in named else int(rng.integers(len(self.scenes)))
+        scene = named.get("scene", 0)
+        for attempt in range(ATTEMPTS):
+            if (
+                "scene" not in named and attempt % ATTEMPTS_IN_SCENE == 0
+            ):  # scenes are read when needed, so not another each time
+                scene = int(rng.integers(len(self.scenes)))
             egos = [named["ego"]] if "ego" in named else self._egos(self.scenes[scene])
             if not egos:
                 continue
@@ -121,7 +127,8 @@ class StartBank:
         named: dict[str, Any] = {}
         scene = options.get("scene", 0 if len(self.scenes) == 1 else None)
         if scene is not None:
-            named["scene"] = _number(scene, [item.name for item in self.scenes], "scene")
+            names = [item.name for item in self.scenes] if isinstance(scene, str) else [""] * len(self.scenes)
+            named["scene"] = _number(scene, names, "scene")
         elif "ego" in options or "start" in options:
             raise ValueError("options: 'ego' and 'start' need 'scene' beside them where there are several scenes")
         if options.get("ego") is not None:
@@ -152,7 +159,8 @@ class StartBank:
             rollout = model.start(occupancy.unsqueeze(0), motion_from_poses(poses).unsqueeze(0).to(device), seeds)
         if "codes" in rollout.tensors:
             state["codes"] = rollout["codes"].clone()
-        return Start(key, rollout, Rollout({name: tensor.to(device) for name, tensor in state.items()}))
+        names = scene.name, scene.tracks.ids[key.ego]
+        return Start(key, names, rollout, Rollout({name: tensor.to(device) for name, tensor in state.items()}))
 
     def _vehicle_state(self, scene: Scene, key: StartKey, poses: Tensor) -> dict[str, Tensor]:
         """Car, route and lights of one world, each (1, ...)."""

@@ -31,6 +31,12 @@ def test_place_beside_a_straight_route() -> None:
     assert float(locate(route((0, 0), (100, 0)), pose(31.3, -2.0)).lateral) == pytest.approx(-2.0)
 
 
+def test_a_rear_axle_behind_the_beginning() -> None:
+    place = locate(route((0, 0), (100, 0)), pose(-1.4, 0.5))
+    assert [float(place.arc), float(place.lateral)] == pytest.approx([-1.4, 0.5])
+    assert points_at(route((0, 0), (100, 0)), torch.tensor([[-1.4]]).double())[0].flatten().tolist() == [0.0, 0.0]
+
+
 def test_beyond_the_end_of_a_short_last_piece() -> None:
     line = route((0, 0), (9, 0))  # the last of its points are 1 m apart, then repeated
     assert float(route_length(line)) == pytest.approx(9.0)
