@@ -22,16 +22,17 @@ MAX_YAW = math.radians(45)  # radians searched to each side
 _YAW_STEP = math.radians(5)
 _COARSE = 1.6  # metres between the points of the first search
 _STARTS = 4
-_SMOOTHING = (2.0, 1.0)  # standard deviations, voxels, of the images that the refinement goes through
-_ROUNDS = (8, 10)
+_LEVELS = ((2.0, 8, _STARTS), (1.0, 12, 2))  # smoothing in voxels, rounds at most, and poses kept, coarse to fine
+_SETTLED = 1e-4  # metres and radians: a step below it ends the refinement
+_FLAT = 1e-3  # slope of the images, a metre, below which a column says nothing
 _OUTLIER = 0.3  # difference of two smoothed images at which a column has lost half its weight
 
 
 def register(first: Tensor, second: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Pose of the ego of `second` in the frame of `first`, float64 (N, 3), and the residual that remains, float64 (N,).
 
-    first, second: occupancy uint8 (N, X, Y, Z). Reach: MAX_SHIFT metres and MAX_YAW radians. The residual is the
-    share of the common columns that do not fit, softly counted, 0 to 1. Frames without any static structure give NaN.
+    first, second: occupancy uint8 (N, X, Y, Z). Reach: MAX_SHIFT metres and MAX_YAW radians. The residual is the share of the
+    common columns with structure that do not fit, softly counted, 0 to 1. Frames without any static structure give NaN.
     """
     check_occupancy(first, grid, "first")
     check_occupancy(second, grid, "second")
@@ -62,11 +63,10 @@ def _register_pair(first: Tensor, second: Tensor, grid: Grid) -> tuple[Tensor, T
     if not images.shape[1] or not bool((images.flatten(2).std(-1) > 0).any()):
         return torch.full((3,), torch.nan, dtype=torch.float64), torch.tensor(torch.nan, dtype=torch.float64)
     poses = _search(images, trust, grid)
-    for sigma, rounds in zip(_SMOOTHING, _ROUNDS, strict=True):
+    for sigma, rounds, keep in _LEVELS:
         smooth, weight = _smooth(images, trust, sigma)
-        poses, residual = _refine(smooth, weight, poses, rounds, grid)
-    best = residual.argmin()
-    return poses[best].cpu(), residual[best].cpu()
+        poses, residual = _refine(smooth, weight, poses[:keep], rounds, grid)
+    return poses[0].cpu(), residual[0].cpu()
 
 
 def _smooth(images: Tensor, trust: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
@@ -128,35 +128,42 @@ def _shifted_difference(a: Tensor, wa: Tensor, b: Tensor, wb: Tensor, reach: int
 
 
 def _refine(smooth: Tensor, weight: Tensor, poses: Tensor, rounds: int, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Gauss-Newton from poses float64 (S, 3): better poses, and the residual of each, float64 (S,)."""
-    starts = len(poses)
-    points = grid.column_centres().reshape(1, -1, 2).to(smooth.device)
+    """Gauss-Newton from poses float64 (S, 3): better poses, and the residual of each, float64 (S,), best first."""
+    starts, channels = len(poses), smooth.shape[1]
     slope_x, slope_y = torch.gradient(smooth, spacing=grid.voxel, dim=(2, 3))
-    channels = smooth.shape[1]
+    useful = (((slope_x[1] ** 2 + slope_y[1] ** 2).sum(0) > _FLAT**2) & (weight[1, 0] > 0)).flatten()
+    points = grid.column_centres().reshape(1, -1, 2).to(smooth.device)[:, useful]
     first = torch.cat((smooth[:1], slope_x[:1], slope_y[:1], weight[:1]), dim=1).expand(starts, -1, -1, -1)
-    b, bx, by = (t[1:].flatten(2) for t in (smooth, slope_x, slope_y))
-    wb = weight[1:].flatten(2)
+    b, bx, by, wb = (t[1:].flatten(2)[:, :, useful] for t in (smooth, slope_x, slope_y, weight))
     residual = torch.full((starts,), torch.inf, dtype=torch.float64)
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         moved = transform(poses, points)
         a, ax, ay, wa = _sample(first, moved, grid).split((channels, channels, channels, 1), dim=1)
         difference = a - b
-        fit = 1 / (1 + (difference**2).sum(1, keepdim=True) / _OUTLIER**2)
-        both = wa * wb
-        residual = ((1 - fit) * both).sum((1, 2)).double() / both.sum((1, 2)).clamp(min=1.0)
+        fit = 1 / (1 + (difference**2).sum(1) / _OUTLIER**2)
+        both = (wa * wb)[:, 0]
+        residual = ((1 - fit) * both).sum(1).double() / both.sum(1).clamp(min=1.0)
         cos, sin = poses[:, 2].cos().float()[:, None, None], poses[:, 2].sin().float()[:, None, None]
-        gx, gy = (ax + cos * bx - sin * by) / 2, (ay + sin * bx + cos * by) / 2
-        arm = (moved - poses[:, None, :2]).float()
-        turn = gy * arm[:, None, :, 0] - gx * arm[:, None, :, 1]
-        poses = poses - _step(torch.stack((gx, gy, turn), dim=-1), difference, (both * fit**2).expand_as(difference))
-    return poses, residual
+        slope = (ax + cos * bx - sin * by) / 2, (ay + sin * bx + cos * by) / 2
+        step = _step(*slope, difference, both * fit**2, (moved - poses[:, None, :2]).float())
+        poses = poses - step
+        if float(step.abs().max()) < _SETTLED:
+            break
+    order = residual.argsort()
+    return poses[order], residual[order]
 
 
-def _step(jacobian: Tensor, difference: Tensor, weight: Tensor) -> Tensor:
-    """Damped Gauss-Newton step float64 (S, 3), from jacobian (S, C, P, 3), difference and weight (S, C, P)."""
-    weighted = (jacobian * weight.unsqueeze(-1)).flatten(1, 2)
-    flat = jacobian.flatten(1, 2)
-    hessian = (weighted.transpose(1, 2) @ flat).double()
-    slope = (weighted * difference.flatten(1).unsqueeze(-1)).sum(1).double()
+def _step(gx: Tensor, gy: Tensor, difference: Tensor, weight: Tensor, arm: Tensor) -> Tensor:
+    """Damped Gauss-Newton step float64 (S, 3) of x, y and yaw.
+
+    gx, gy, difference: slopes and differences of the images (S, C, P). weight: (S, P). arm: points seen from the ego (S, P, 2).
+    """
+    xx, xy, yy = ((u * v).sum(1) * weight for u, v in ((gx, gx), (gx, gy), (gy, gy)))
+    rx, ry = ((g * difference).sum(1) * weight for g in (gx, gy))
+    ax, ay = arm.unbind(-1)
+    turn_x, turn_y = ax * xy - ay * xx, ax * yy - ay * xy  # products of the slope along yaw with those along x and y
+    rows = ((xx, xy, turn_x), (xy, yy, turn_y), (turn_x, turn_y, ax * turn_y - ay * turn_x))
+    hessian = torch.stack([torch.stack([entry.sum(1) for entry in row], dim=-1) for row in rows], dim=-2).double()
+    slope = torch.stack((rx.sum(1), ry.sum(1), (ax * ry - ay * rx).sum(1)), dim=-1).double()
     damping = 1e-3 * hessian.diagonal(dim1=1, dim2=2).clamp(min=1e-6)
     return torch.linalg.solve(hessian + torch.diag_embed(damping), slope)
