@@ -36,6 +36,10 @@ class Conditions:
     route: Tensor
     has_route: Tensor
 
+    def first(self, count: int) -> Conditions:
+        """The conditions of the first worlds."""
+        return Conditions(*(value[:count] for value in vars(self).values()))
+
 
 def known_share(warped: Tensor, tokens: tuple[int, int]) -> Tensor:
     """Share of known columns in the quarters of each token, (B, N, 4), of a warped chunk uint8 (B, F, X, Y, Z)."""

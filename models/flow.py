@@ -36,13 +36,12 @@ def sample(predict: Predict, noise: Tensor, steps: int) -> Tensor:
     return x
 
 
-def draw_levels(count: int, shortcut_share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Levels t and step sizes d, float32 (count,) each: the first samples learn shortcuts, the others (d = 0) the flow.
+def draw_levels(count: int, shortcuts: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Levels t and step sizes d, float32 (count,) each: the first `shortcuts` learn large steps, the others (d = 0) the flow.
 
     A shortcut of size d starts at a multiple of d. The flow's levels are uniform, but a quarter of them are exactly 0, where
     the first of few steps begins.
     """
-    shortcuts = round(count * shortcut_share)
     size = torch.zeros(count)
     power = torch.randint(0, 3, (shortcuts,), generator=generator)
     size[:shortcuts] = 0.5**power

@@ -7,7 +7,7 @@ them. So every chunk of the sequence is a target, with a window that slides as i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from scenes.scene import Scene
 
 SHORTCUT_SHARE = 0.25  # of the sequences learn large steps, the others the flow itself
 HISTORY_NOISE = 0.3  # the history's level lies between 1 minus this and 1, mostly near 1
+COUNTERFACTUAL_SHARE = 0.25  # of the sequences leave the recorded path: brake, swerve, leave the road, hit something
 NO_HISTORY, NO_WARP, NO_ROUTE = 0.05, 0.1, 0.2  # shares of sequences that must do without
 
 
@@ -47,26 +48,29 @@ class WorldModelTask(nn.Module):
         history = self._noised(latents, written_level, generator)
         _, contexts = self.model.write(history, cond, written_level, window)
 
-        level, size = draw_levels(sequences * chunks, SHORTCUT_SHARE, generator)
+        # Whole sequences learn shortcuts, as many as the share asks for on average.
+        led = int(sequences * SHORTCUT_SHARE + float(torch.rand((), generator=generator)))
+        level, size = draw_levels(sequences * chunks, led * chunks, generator)
         level, size = level.to(latents.device), size.to(latents.device)
-        noisy = self._noised(latents, level.view(sequences, chunks), generator)
+        noisy = self._noised(latents, level.view(sequences, chunks), generator).flatten(0, 1)
+        clean = latents.flatten(0, 1)
 
-        def predict(x: Tensor, at: Tensor, step_size: Tensor, count: int = sequences) -> Tensor:
-            shape = (count, chunks)
-            part = Conditions(**{name: value[:count] for name, value in vars(cond).items()})
-            seen = [type(past)(*(kv[: count * chunks] for kv in past)) for past in contexts]
-            frame = type(window)(*(value[:count] for value in window))
-            predicted = self.model.predict(x.unflatten(0, shape), part, at.view(shape), step_size.view(shape), seen, frame)
-            return predicted.flatten(0, 1)
+        def predict(x: Tensor, at: Tensor, step_size: Tensor) -> Tensor:
+            """The network on the first sequences of the batch, as many as x holds."""
+            shape = (len(x) // chunks, chunks)
+            part, seen, frame = cond.first(shape[0]), [past.first(len(x)) for past in contexts], window.first(shape[0])
+            noisy, level, size = x.unflatten(0, shape), at.view(shape), step_size.view(shape)
+            return self.model.predict(noisy, part, level, size, seen, frame).flatten(0, 1)
 
-        flat, clean = noisy.flatten(0, 1), latents.flatten(0, 1)
-        target = self._targets(predict, flat, clean, level, size, chunks)
-        predicted = predict(flat, level, size)
-        error = (predicted - target).square()
-        loss = (error * level_weight(level)).mean()
-        start = level == 0
-        carried = (cond.warped.flatten(0, 1)[start] - clean[start]).square().mean()
-        return {"loss": loss, "first_step": error[start].mean(), "warp": carried}
+        target, head = clean, slice(0, led * chunks)
+        if led:
+            with torch.no_grad():
+                target = torch.cat((shortcut_target(predict, noisy[head], level[head], size[head]), clean[led * chunks :]))
+        error = (predict(noisy, level, size) - target).square()
+        start = ((level == 0) & (size == 0)).float()
+        carried = (cond.warped.flatten(0, 1) - clean).square()
+        from_noise, warp = ((part.mean((1, 2)) * start).sum() / start.sum().clamp(min=1) for part in (error, carried))
+        return {"loss": (error * level_weight(level)).mean(), "from_noise": from_noise, "warp": warp}
 
     def _sequences(self, batch: LatentSequences, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """Clean latents (B, S, N, C) and their conditions, with parts left out and the warped past corrupted at random."""
@@ -106,23 +110,6 @@ class WorldModelTask(nn.Module):
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         return torch.lerp(noise, latents, level[..., None, None])
 
-    def _targets(
-        self, predict: Callable[..., Tensor], noisy: Tensor, clean: Tensor, level: Tensor, size: Tensor, chunks: int
-    ) -> Tensor:
-        """Clean latents, but for the leading sequences that learn shortcuts: where two half steps lead."""
-        count = math.ceil(int((size > 0).sum()) / chunks)
-        if not count:
-            return clean
-        first = slice(0, count * chunks)
-
-        def teacher(x: Tensor, at: Tensor, step_size: Tensor) -> Tensor:
-            return predict(x, at, step_size, count)
-
-        with torch.no_grad():
-            led = shortcut_target(teacher, noisy[first], level[first], size[first])
-        told = (size[first] > 0)[:, None, None]
-        return torch.cat((torch.where(told, led, clean[first]), clean[count * chunks :]))
-
 
 def build_cache(
     tokenizer: ChunkTokenizer,
@@ -138,7 +125,9 @@ def build_cache(
 
     folder.mkdir(parents=True, exist_ok=True)
     frames = model.tokenizer.chunk_frames
-    clips = SceneClips(scenes, model.grid, model.dt, chunks * frames, seed=seed, route_every=frames)
+    clips = SceneClips(
+        scenes, model.grid, model.dt, chunks * frames, seed=seed, route_every=frames, counterfactual=COUNTERFACTUAL_SHARE
+    )
     size = 16
     parts = []
     for index in track(range(math.ceil(sequences / size)), description="encoding sequences"):
@@ -157,7 +146,7 @@ def train_world_model(
     sequences: int,
     chunks: int,
 ) -> Path:
-    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder with the finished model."""
+    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder of the finished model."""
     if (tokenizer.grid, tokenizer.cfg) != (model.grid, model.tokenizer):
         model = replace(model, grid=tokenizer.grid, tokenizer=tokenizer.cfg)
     cache = build_cache(tokenizer, scenes, model, sequences, chunks, cfg.out / "latents", cfg.seed)

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoints, read_json, read_tensors
+from models.muon import Muon
+
+ADAMW_SHARE = 0.2  # Muon's updates have 0.2 of the size of AdamW's at one learning rate
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class TrainingConfig:
         out: folder of the run: checkpoints, TensorBoard logs and the finished model.
         steps: optimiser steps in all; the learning rate's schedule spans them.
         batch_size: samples a step and process.
-        learning_rate: peak of the cosine schedule of AdamW.
+        learning_rate: peak of the cosine schedule, for Muon; AdamW's is a fifth of it.
         warmup: steps of linear warm-up.
-        weight_decay: of AdamW, on matrices only.
+        weight_decay: of Muon, decoupled.
         clip: largest norm of the gradient.
         ema_decay: of the moving average of the weights, which is what is saved as the model.
         minutes: stop, with a checkpoint, after this wall time; None for no budget.
@@ -42,7 +45,7 @@ class TrainingConfig:
     out: Path
     steps: int = 2000
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-2
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -57,6 +60,18 @@ class TrainingConfig:
 def step_generator(seed: int, step: int) -> torch.Generator:
     """CPU generator that depends on (seed, step) alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) * 2 + 1)
+
+
+def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of linear layers, AdamW for all else; "peak" is each group's share of the learning rate."""
+    matrices = [layer.weight for layer in task.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad]
+    chosen = {id(matrix) for matrix in matrices}
+    others = [parameter for parameter in task.parameters() if parameter.requires_grad and id(parameter) not in chosen]
+    groups = {
+        Muon: [{"params": matrices, "peak": cfg.learning_rate, "weight_decay": cfg.weight_decay}],
+        torch.optim.AdamW: [{"params": others, "peak": ADAMW_SHARE * cfg.learning_rate, "weight_decay": 0.0}],
+    }
+    return [kind(group) for kind, group in groups.items() if group[0]["params"]]
 
 
 class Trainer:
@@ -79,11 +94,8 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=cfg.precision, kwargs_handlers=[handler])
         self.task = task
         self.parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
-        matrices = [parameter for parameter in self.parameters if parameter.ndim > 1]
-        vectors = [parameter for parameter in self.parameters if parameter.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.95))
-        self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.model = self.accelerator.prepare(task)
+        self.optimizers = [self.accelerator.prepare(optimizer) for optimizer in _optimizers(task, cfg)]
         self.learned = {name for name, parameter in task.named_parameters() if parameter.requires_grad}
         self.average = {name: tensor.detach().clone() for name, tensor in task.state_dict().items()}
         self.checkpoints = Checkpoints(cfg.out / "checkpoints")
@@ -116,16 +128,18 @@ class Trainer:
         writer.close()
 
     def _train_step(self) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.cfg.learning_rate * self._schedule()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * self._schedule()
+            optimizer.zero_grad(set_to_none=True)
         self.model.train()
         figures = self.model(self.make_batch(self.step), self.step)
-        self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(figures["loss"])
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.cfg.clip)
         if not math.isfinite(float(norm)):
             self._stop_on_nan()
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         decay = min(self.cfg.ema_decay, (1 + self.step) / (10 + self.step))
         for name, tensor in self.task.state_dict().items():
@@ -164,8 +178,20 @@ class Trainer:
         self.task.load_state_dict(current)
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
-        state = self.optimizer.state_dict()["state"]
-        return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+        return {
+            f"{number}.{index}.{name}": value
+            for number, optimizer in enumerate(self.optimizers)
+            for index, entry in optimizer.state_dict()["state"].items()
+            for name, value in entry.items()
+        }
+
+    def _load_optimizers(self, tensors: dict[str, Tensor]) -> None:
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
+        for key, value in tensors.items():
+            number, index, name = key.split(".", 2)
+            states[int(number)].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def _resume(self) -> None:
         steps = self.checkpoints.steps()
@@ -181,12 +207,7 @@ class Trainer:
         self.task.load_state_dict(read_tensors(folder / "weights.safetensors"))
         device = self.accelerator.device
         self.average = {name: tensor.to(device) for name, tensor in read_tensors(folder / "average.safetensors").items()}
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in read_tensors(folder / "optimizer.safetensors").items():
-            index, name = key.split(".", 1)
-            entries.setdefault(int(index), {})[name] = value
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": entries, "param_groups": whole["param_groups"]})
+        self._load_optimizers(read_tensors(folder / "optimizer.safetensors"))
         self.step = int(state["step"])
         self.accelerator.print(f"resumed from {folder}")
 

@@ -53,6 +53,10 @@ class Window(NamedTuple):
     phase: Tensor
     bias: Tensor
 
+    def first(self, count: int) -> Window:
+        """The window of the first sequences."""
+        return Window(*(part[:count] for part in self))
+
 
 class KeyValues(NamedTuple):
     """Keys and values of every block without rotation, each (B, frames, L, N, width)."""
@@ -66,6 +70,10 @@ class Context(NamedTuple):
 
     keys: Tensor
     values: Tensor
+
+    def first(self, count: int) -> Context:
+        """The past of the first latent frames."""
+        return Context(*(part[:count] for part in self))
 
 
 class Block(nn.Module):

@@ -22,7 +22,7 @@ class Config:
     """Optimiser steps in all."""
     batch_size: int = 8
     """Chunks a step and process."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-2
     """Peak of the cosine schedule."""
     minutes: float | None = None
     """Stop with a checkpoint after this many minutes."""
