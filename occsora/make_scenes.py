@@ -1,4 +1,4 @@
-"""`occsora make-scenes`: make scene files, from SUMO for a range of seeds or for an OpenStreetMap extract."""
+"""Make scene files: SUMO traffic in generated towns, or on the streets of an OpenStreetMap extract."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MakeScenesOsm:
     """Processes that work side by side."""
 
 
-MakeScenes = (
+COMMAND = (
     Annotated[MakeScenesSumo, tyro.conf.subcommand("sumo", prefix_name=False)]
     | Annotated[MakeScenesOsm, tyro.conf.subcommand("osm", prefix_name=False)]
 )
@@ -63,7 +63,7 @@ MakeScenes = (
 def make_scenes(config: MakeScenesSumo | MakeScenesOsm) -> list[Path]:
     """Make all scenes that are not there yet; returns the paths of all of them, in the order of their seeds.
 
-    RuntimeError that names what failed, after the others are done.
+    ValueError that names what failed, after the others are done.
     """
     if isinstance(config, MakeScenesOsm) and not config.file.is_file():
         raise FileNotFoundError(f"{config.file}: expected an OpenStreetMap extract (.osm or .osm.xml), found no such file")
@@ -123,14 +123,10 @@ def run_tasks(work: Callable[..., float], tasks: Mapping[Path, tuple[object, ...
             progress.update(bar, advance=1, note=f"{seconds / 3600:.1f} h of ego driving")
     if failed:
         listed = "; ".join(f"{path}: {message}" for path, message in failed.items())
-        raise RuntimeError(f"{len(failed)} of {len(tasks)} scenes failed: {listed}")
+        raise ValueError(f"{len(failed)} of {len(tasks)} scenes failed: {listed}")
 
 
 def run(config: MakeScenesSumo | MakeScenesOsm) -> None:
     """Make the scenes and say where they are."""
     paths = make_scenes(config)
     Console(stderr=True).print(f"{len(paths)} scenes in {config.out}")
-
-
-if __name__ == "__main__":
-    run(tyro.cli(MakeScenes))  # type: ignore[arg-type]

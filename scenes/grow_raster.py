@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-try:
-    from scipy.spatial import cKDTree
-except ImportError as error:
-    raise ImportError("growing a town along roads needs scipy: pip install 'occsora-gym[sumo]'") from error
+from scipy.spatial import cKDTree
 
 
 def fill_polygon(raster: np.ndarray, origin: tuple[float, float], cell: float, outline: np.ndarray, value: int) -> None:

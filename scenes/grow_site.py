@@ -108,6 +108,7 @@ def survey(ground: np.ndarray, cell: float, seed: int, keep_clear: np.ndarray | 
     style = _styles(ground.shape, cell, rng)
     if "sidewalk" not in recorded:
         width = rng.uniform(1.8, 3.4, len(STYLES)).astype(np.float32)[style]
+        ground[(ground == FREE) & _islands(is_road, road, cell)] = OTHER_FLAT
         ground[(ground == FREE) & (road > 0) & (road <= width)] = SIDEWALK
     paved = _distance(is_road | (ground == SIDEWALK), cell)
     smooth = ndimage.gaussian_filter(np.minimum(road, 60.0), 3.0 / cell)
@@ -118,6 +119,17 @@ def survey(ground: np.ndarray, cell: float, seed: int, keep_clear: np.ndarray | 
     standing = np.full((2, *ground.shape), FREE, dtype=np.uint8)
     bottom, top = np.zeros_like(standing), np.zeros_like(standing)
     return Site(cell, ground, standing, bottom, top, clear.copy(), road, paved, heading, style, rng)
+
+
+def _islands(is_road: np.ndarray, road: np.ndarray, cell: float, half_width: float = 2.0, area: float = 12.0) -> np.ndarray:
+    """Medians and traffic islands: strips between roads, up to twice half_width wide, with at least that area in m^2."""
+    narrow = (_distance(road > half_width, cell) > half_width) & ~is_road
+    number, count = ndimage.label(narrow)
+    if not count:
+        return narrow
+    large = np.bincount(number.ravel()) * cell**2 >= area
+    large[0] = False
+    return large[number]
 
 
 def _distance(mask: np.ndarray, cell: float) -> np.ndarray:

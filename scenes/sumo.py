@@ -1,4 +1,9 @@
-"""Scenes from SUMO, the traffic simulator: a generated network a seed, a network of the user's, or an OpenStreetMap extract."""
+"""Scenes from SUMO, the traffic simulator: a generated network a seed, a network of the user's, or an OpenStreetMap extract.
+
+All 17 classes of Occ3D-nuScenes that are not free appear: bicycle, bus, car, construction_vehicle, motorcycle, pedestrian,
+trailer and truck as tracks (trailers behind what pulls them, and parked), driveable_surface and sidewalk from the network,
+others, barrier, traffic_cone, other_flat, terrain, manmade and vegetation grown along its roads.
+"""
 
 from __future__ import annotations
 

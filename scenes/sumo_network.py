@@ -103,18 +103,21 @@ def convert_osm(osm_file: Path, net_file: Path) -> None:
         raise FileNotFoundError(f"{osm_file}: expected an OpenStreetMap extract (.osm or .osm.xml), found no such file")
     types = sumo_home() / "data" / "typemap"
     maps = [types / f"osmNetconvert{part}.typ.xml" for part in ("", "UrbanDe", "Pedestrians")]
-    run_tool(
-        "netconvert",
-        [
-            *("--osm-files", str(osm_file), "--output-file", str(net_file)),
-            *("--type-files", ",".join(str(path) for path in maps if path.is_file())),
-            *("--geometry.remove", "--ramps.guess", "--junctions.join", "--roundabouts.guess", "--remove-edges.isolated"),
-            *("--tls.guess-signals", "--tls.discard-simple", "--tls.join", "--tls.cycle.time", "60"),
-            *("--sidewalks.guess", "--crossings.guess", "--no-turnarounds.except-deadend"),
-            *("--junctions.corner-detail", "5", "--junctions.internal-link-detail", "8"),
-            *("--keep-edges.by-vclass", "passenger,bus,bicycle,pedestrian,truck", "--remove-edges.by-type", "highway.steps"),
-        ],
-    )
+    arguments = [
+        *("--osm-files", str(osm_file), "--output-file", str(net_file)),
+        *("--type-files", ",".join(str(path) for path in maps if path.is_file())),
+        *("--geometry.remove", "--ramps.guess", "--junctions.join", "--roundabouts.guess", "--remove-edges.isolated"),
+        *("--tls.guess-signals", "--tls.discard-simple", "--tls.join", "--tls.cycle.time", "60"),
+        *("--sidewalks.guess", "--crossings.guess", "--no-turnarounds.except-deadend"),
+        *("--junctions.corner-detail", "5", "--junctions.internal-link-detail", "8"),
+        *("--keep-edges.by-vclass", "passenger,bus,bicycle,pedestrian,truck", "--remove-edges.by-type", "highway.steps"),
+    ]
+    try:
+        run_tool("netconvert", arguments)
+    except RuntimeError as error:
+        raise ValueError(f"{osm_file}: expected an OpenStreetMap extract that netconvert can read; {error}") from error
+    if not net_file.is_file():
+        raise ValueError(f"{osm_file}: expected streets that cars may use, found none")
 
 
 def read_network(net_file: Path) -> Network:

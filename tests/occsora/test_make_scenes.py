@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from occsora.make_scenes import MakeScenes, MakeScenesOsm, MakeScenesSumo, make_scenes, parse_seeds
+from occsora.make_scenes import COMMAND, MakeScenesOsm, MakeScenesSumo, make_scenes, parse_seeds
 from scenes.scene_file import load_scene
 
 
@@ -20,9 +20,9 @@ def test_seeds() -> None:
 
 
 def test_command_line() -> None:
-    config = tyro.cli(MakeScenes, args=["sumo", "--seeds", "0:40", "--seconds", "30", "--out", "there"])
+    config = tyro.cli(COMMAND, args=["sumo", "--seeds", "0:40", "--seconds", "30", "--out", "there"])
     assert config == MakeScenesSumo(out=Path("there"), seeds="0:40", seconds=30.0)
-    config = tyro.cli(MakeScenes, args=["osm", "town.osm", "--out", "there"])
+    config = tyro.cli(COMMAND, args=["osm", "town.osm", "--out", "there"])
     assert config == MakeScenesOsm(file=Path("town.osm"), out=Path("there"))
 
 
@@ -44,5 +44,5 @@ def test_failures_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="expected an OpenStreetMap extract"):
         make_scenes(MakeScenesOsm(file=tmp_path / "none.osm", out=tmp_path))
     (tmp_path / "bad.osm").write_text("not a map", encoding="utf-8")
-    with pytest.raises(RuntimeError, match=r"1 of 1 scenes failed.*netconvert failed"):
+    with pytest.raises(ValueError, match=r"1 of 1 scenes failed.*bad.osm"):
         make_scenes(MakeScenesOsm(file=tmp_path / "bad.osm", out=tmp_path / "out"))

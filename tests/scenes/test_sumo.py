@@ -177,7 +177,7 @@ def test_bad_networks_are_named(tmp_path: Path) -> None:
         scene_from_osm(tmp_path / "nowhere.osm")
     garbage = tmp_path / "garbage.osm"
     garbage.write_text("not a map", encoding="utf-8")
-    with pytest.raises(RuntimeError, match="netconvert failed"):
+    with pytest.raises(ValueError, match=r"garbage\.osm: expected an OpenStreetMap extract"):
         scene_from_osm(garbage)
     with pytest.raises(ValueError, match="layout: expected one of"):
         make_scene(0, layout="circle")
