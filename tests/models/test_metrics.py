@@ -79,6 +79,7 @@ def test_histogram_distance_ignores_free_and_ranges_from_0_to_1() -> None:
     assert metrics.histogram_distance(a, a) == 0
     assert metrics.histogram_distance(a, b) == pytest.approx(2 / 3 - 1 / 2)
     assert metrics.histogram_distance(a, c) == 1
+    assert metrics.histogram_distance(a, torch.zeros(18, dtype=torch.int64)) == 1
 
 
 def _carried(frames: int, motion: torch.Tensor) -> torch.Tensor:
