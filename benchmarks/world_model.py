@@ -49,6 +49,8 @@ class Config:
     """Seed of the first of these towns; trainings use seeds below 1000."""
     scene_seconds: float = 30.0
     """Length of these towns' traffic."""
+    long_clips: int = 4
+    """Clips that are rolled out for a minute; 0 leaves the long rollouts out."""
     batch: int = 4
     """Worlds rolled out at a time."""
     nfe: int | None = None
@@ -187,6 +189,7 @@ def main(config: Config) -> None:
             model,
             clips,
             batch=config.batch,
+            long_clips=config.long_clips,
             seconds=config.seconds,
             progress=lambda part: machine.say(f"{time.perf_counter() - begin:6.0f} s  {part}"),
         )

@@ -45,8 +45,8 @@ def evaluate_world_model(
 
     clips: as `scene_clips` or `scenes.dataset.SceneClips` make them, from places the model never saw, each long enough for the
     history and one chunk; horizons (seconds after the history) are scored where clips are long enough. starts: moments in each
-    clip from which the next chunk is predicted. long: moments of the long rollouts of the first `long_clips` clips. seconds:
-    time budget; each part does one batch at least. progress is called with the name of each part as it begins.
+    clip from which the next chunk is predicted. long: moments of the long rollouts of the first `long_clips` clips, which may
+    be none. seconds: time budget; each part does one batch at least. progress: called with the name of each part at its start.
 
     Raises ValueError if no clip is long enough.
     """
@@ -80,7 +80,7 @@ def evaluate_world_model(
     for index, clip_batch in enumerate(taken("motion")):
         motion_response(model, clip_batch, history, tallies, index * batch)
     out["motion"] = {name: tallies[name].report() for name in tallies}
-    out["long"] = rolled("long", long, long_clips)
+    out["long"] = rolled("long", long, long_clips) if long and long_clips else {}
     out["histogram_distance_truth"] = number(metrics.histogram_distance(truth[0], truth[1])) if len(clips) > 1 else None
     return out
 
