@@ -63,8 +63,3 @@ def shortcut_target(teacher: Predict, noisy: Tensor, level: Tensor, size: Tensor
     middle = noisy + first * half[:, None, None]
     second = velocity(teacher(middle, level + half, told), middle, level + half)
     return noisy + (first + second) / 2 * (1 - level)[:, None, None]
-
-
-def level_weight(level: Tensor) -> Tensor:
-    """Weight (M, 1, 1) of the loss at a level: cleaner samples say more about the network, 0.1 + 0.9 t."""
-    return (0.1 + 0.9 * level)[:, None, None]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.conditioning import Conditions
-from models.flow import draw_levels, level_weight, shortcut_target
+from models.flow import draw_levels, shortcut_target
 from models.latent_cache import LatentSequences, encode_clips, unpack_bits
 from models.pretrained import save_pretrained
 from models.tokenizer import ChunkTokenizer
@@ -70,7 +70,7 @@ class WorldModelTask(nn.Module):
         start = ((level == 0) & (size == 0)).float()
         carried = (cond.warped.flatten(0, 1) - clean).square()
         from_noise, warp = ((part.mean((1, 2)) * start).sum() / start.sum().clamp(min=1) for part in (error, carried))
-        return {"loss": (error * level_weight(level)).mean(), "from_noise": from_noise, "warp": warp}
+        return {"loss": error.mean(), "from_noise": from_noise, "warp": warp}
 
     def _sequences(self, batch: LatentSequences, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """Clean latents (B, S, N, C) and their conditions, with parts left out and the warped past corrupted at random."""

@@ -28,7 +28,7 @@ class Config:
     """Optimiser steps in all."""
     batch_size: int = 2
     """Sequences a step and process."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-3
     """Peak of the cosine schedule."""
     minutes: float | None = None
     """Stop with a checkpoint after this many minutes."""

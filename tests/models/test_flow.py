@@ -40,7 +40,7 @@ def test_shortcut_target_follows_a_curved_flow_better_than_one_step() -> None:
 
 def test_levels_start_on_the_grid_of_their_step() -> None:
     """A shortcut of size d starts at a multiple of d and does not leave [0, 1]; the rest learn the flow."""
-    level, size = draw_levels(400, 0.25, torch.Generator().manual_seed(0))
+    level, size = draw_levels(400, 100, torch.Generator().manual_seed(0))
     short = size > 0
     assert int(short.sum()) == 100
     assert float(size[short].min()) >= SMALLEST_STEP
