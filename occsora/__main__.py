@@ -19,6 +19,7 @@ EXTRAS = {
     "shapely": "data",
     "zarr": "data",
     "accelerate": "train",
+    "matplotlib": "agents",
     "tensorboard": "train",
 }
 USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
