@@ -1,3 +1,3 @@
-"""Part of OccSora Gym."""
+"""Tokenizer, diffusion transformer, sampler and the world model they make, with training and metrics."""
 
 OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: see occworld_env
