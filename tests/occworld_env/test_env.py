@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
@@ -38,8 +39,13 @@ def make_vec(scene: Scene, num_envs: int = 3, **settings: Any) -> Any:
 
 def learned() -> LearnedWorldModel:
     """A learned world model with tiny untrained layers."""
-    config = WorldModelConfig(tokenizer=TokenizerConfig(), transformer=TransformerConfig())
-    return LearnedWorldModel(config).eval().requires_grad_(False)
+    torch.manual_seed(0)
+    tokenizer = TokenizerConfig(widths=(8, 16, 32), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), groups=2, num_codes=32)
+    config = WorldModelConfig(tokenizer=tokenizer, transformer=TransformerConfig(width=64, depth=1, window=2))
+    model = LearnedWorldModel(config).eval().requires_grad_(False)
+    for weights in model.transformer.parameters():
+        weights.normal_(std=0.2)  # layers that begin at zero would leave the noise, and so the seeds, without effect
+    return model
 
 
 @pytest.mark.parametrize("observation", ["bev", "occupancy"])
@@ -64,6 +70,31 @@ def test_checkers_have_nothing_to_say_about_tokens(scene: Scene) -> None:
     assert env.observation_space["tokens"].shape == (math.prod(model.token_shape or ()),)
     observed, _ = env.reset(seed=0)
     assert observed["tokens"].dtype == np.int16
+
+
+def test_a_learned_world_model_is_seeded_world_by_world(scene: Scene) -> None:
+    """Same seed, same codes; other seed, other codes; and neighbours do not matter."""
+    simulator = occworld_env.Simulator(learned(), [scene], occworld_env.EnvConfig(observation="tokens"), num_worlds=2)
+
+    def codes(first: int, second: int) -> torch.Tensor:
+        simulator.reset(options={"worlds": [{**START, "seed": first}, {**START, "seed": second}]})
+        return torch.stack([simulator.step(torch.zeros(2, 2)).observation["tokens"] for _ in range(2)], dim=1)
+
+    one, two = codes(5, 6), codes(5, 7)
+    assert torch.equal(one[0], two[0])
+    assert not torch.equal(one[1], two[1])
+    assert not torch.equal(one[0], one[1])
+
+
+def test_the_default_needs_nothing() -> None:
+    env = gymnasium.make("OccSora-v0")
+    observed, info = env.reset(seed=0)
+    assert observed in env.observation_space
+    assert np.isfinite(env.step(env.action_space.sample())[1])
+    copy = pickle.loads(pickle.dumps(env))
+    assert copy.unwrapped.world_model is env.unwrapped.world_model  # by name, so loaded once a process
+    assert len(pickle.dumps(env)) < 2**24
+    assert info["route_left"] >= env.unwrapped.simulator.config.min_route
 
 
 def test_every_render_mode_passes(scene: Scene) -> None:
