@@ -48,7 +48,7 @@ def test_occupancy_that_is_not_on_the_grid_is_refused() -> None:
     check_occupancy(good, MINI)
     with pytest.raises(ValueError, match="uint8"):
         check_occupancy(good.long(), MINI)
-    with pytest.raises(ValueError, match=r"\(96, 96, 8\), found \(96, 96, 4\)"):
+    with pytest.raises(ValueError, match=r"\(96, 96, 8\), found \(2, 96, 96, 4\)"):
         check_occupancy(good[..., :4], MINI)
     good[1, 2, 3, 4] = 200
     with pytest.raises(ValueError, match="scan: expected class ids below 18, found 200"):
