@@ -20,7 +20,7 @@ from rich.table import Table
 from agents.constant_velocity import ConstantVelocity
 from agents.idm import Idm
 from agents.planner import Planner
-from occsora.driving import make_env, what_happened
+from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
 from occworld_env.env import OccSoraEnv
 from occworld_env.recording import Recorder
@@ -44,7 +44,7 @@ class Demo:
     planner: Literal["idm", "constant-velocity"] = "idm"
     """Who drives."""
     scene: str | None = None
-    """Name of the scene of the first episode; by default one is drawn."""
+    """Name of the scene to start from; by default one is drawn, and recordings are taken in turn."""
     seed: int = 0
     """Decides starts and futures."""
 
@@ -89,8 +89,7 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
     """Drive for the time asked for and record every frame."""
     duration, log = env.simulator.step_seconds, Log()
     steps = math.ceil(config.seconds / duration - 1e-9)
-    options = None if config.scene is None else {"scene": config.scene}
-    observation, info = env.reset(seed=config.seed, options=options)
+    observation, info = env.reset(seed=config.seed, options=start_options(env, config, 0))
     planner = _planner(env, config)
     columns = (TextColumn("driving"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -105,9 +104,26 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
             if terminated or truncated:
                 log.endings.append(what_happened(info))
                 _hold_end(env, recorder, log.endings[-1])
-                observation, info = env.reset()
+                observation, info = env.reset(options=start_options(env, config, len(log.endings)))
                 planner = _planner(env, config)
     return log
+
+
+def start_options(env: OccSoraEnv, config: Demo, episode: int) -> dict[str, Any]:
+    """Where an episode begins: in the scene asked for, and in recordings where the recording begins.
+
+    A recording's route is known for as long as it lasts, and goes straight on after it, across whatever is there.
+    """
+    scenes = env.simulator.scenes
+    names = [scene.name for scene in scenes]
+    if config.scene is not None and config.scene not in names:
+        raise ValueError(f"--scene: expected one of {', '.join(names)}, found {config.scene!r}")
+    if not is_recorded(config.scenes):
+        return {} if config.scene is None else {"scene": config.scene}
+    number = episode % len(scenes) if config.scene is None else names.index(config.scene)
+    ego = scenes[number].egos[0]
+    history = (env.world_model.history_frames - 1) * env.world_model.dt
+    return {"scene": number, "ego": ego, "start": scenes[number].ego_span(ego)[0] + history}
 
 
 def _planner(env: OccSoraEnv, config: Demo) -> Planner:

@@ -57,11 +57,15 @@ def test_recorded_scenes_are_driven(shared_data: Path, tmp_path: Path) -> None:
     folder.mkdir()
     recording = sorted((shared_data / "nuscenes_mini").glob("*.pkl"))[0]
     (folder / recording.name).symlink_to(recording)
-    demo.run(Demo(scenes=folder, seconds=1.0, out=tmp_path, model="warp"))
+    demo.run(Demo(scenes=folder, seconds=0.5, out=tmp_path, model="warp"))
     assert (tmp_path / "demo.mp4").stat().st_size > 0
+    env = driving.make_env(folder, "warp")
+    env.reset(seed=0, options=demo.start_options(env, Demo(scenes=folder), 0))
+    assert env.simulator.state["start"].item() == pytest.approx(0.25)  # where the recording begins
+    assert env.simulator.state["ego"].item() == 0
 
 
-def test_what_cannot_be_driven_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_driven_is_named(scene_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         driving.find_scenes(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="found none"):
@@ -71,3 +75,5 @@ def test_what_cannot_be_driven_is_named(tmp_path: Path) -> None:
         driving.find_scenes(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="--seconds: expected a positive number"):
         demo.run(Demo(seconds=0.0))
+    with pytest.raises(ValueError, match="--scene: expected one of open, found 'closed'"):
+        demo.run(Demo(scenes=scene_folder, scene="closed", model="warp", out=tmp_path))
