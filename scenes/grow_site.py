@@ -121,7 +121,7 @@ def survey(ground: np.ndarray, cell: float, seed: int, keep_clear: np.ndarray | 
     return Site(cell, ground, standing, bottom, top, clear.copy(), road, paved, heading, style, rng)
 
 
-def _islands(is_road: np.ndarray, road: np.ndarray, cell: float, half_width: float = 2.0, area: float = 12.0) -> np.ndarray:
+def _islands(is_road: np.ndarray, road: np.ndarray, cell: float, half_width: float = 3.0, area: float = 12.0) -> np.ndarray:
     """Medians and traffic islands: strips between roads, up to twice half_width wide, with at least that area in m^2."""
     narrow = (_distance(road > half_width, cell) > half_width) & ~is_road
     number, count = ndimage.label(narrow)
