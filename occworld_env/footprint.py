@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
-from scenes.grid import AGENTS, CLASS_ID, DRIVABLE, FLAT, FREE, STATIC_OBSTACLES, Grid
+from scenes.grid import AGENTS, DRIVABLE, FLAT, FREE, STATIC_OBSTACLES, Grid
 
 LOWEST, HIGHEST = 0.3, 2.0  # metres above ground between which an obstacle hits the car
 NO_CLASS = -1
@@ -40,21 +40,22 @@ def obstacle_layers(grid: Grid) -> list[int]:
 
 def look_down(voxels: Tensor, grid: Grid) -> Surface:
     """Surface (..., X, Y) of occupancy uint8 (..., X, Y, Z); of two obstacles in a column the lower one is named."""
-    flat_or_free = class_table(grid, (*FLAT, FREE))
+    flat_or_free = class_table(grid, (*FLAT, FREE), voxels.device)
     obstacle = torch.full_like(voxels[..., 0], FREE)
     for layer in reversed(obstacle_layers(grid)):
         here = voxels[..., layer]
-        obstacle = torch.where(flat_or_free.to(voxels.device)[here.long()], obstacle, here)
+        obstacle = torch.where(flat_or_free[here.long()], obstacle, here)
     below = voxels[..., grid.ground_index]
-    flat = class_table(grid, FLAT).to(voxels.device)[below.long()]
+    flat = class_table(grid, FLAT, voxels.device)[below.long()]
     return Surface(ground=below.masked_fill(~flat, FREE), obstacle=obstacle)
 
 
-def class_table(grid: Grid, ids: tuple[int, ...]) -> Tensor:
-    """Look-up table bool (num_classes,): true for the class ids given."""
+@lru_cache(maxsize=16)
+def class_table(grid: Grid, ids: tuple[int, ...], device: torch.device) -> Tensor:
+    """Look-up table bool (num_classes,): true for the class ids given; kept, so nobody may write to it."""
     table = torch.zeros(grid.num_classes, dtype=torch.bool)
     table[list(ids)] = True
-    return table
+    return table.to(device)
 
 
 def kind_table(grid: Grid) -> Tensor:
@@ -108,8 +109,3 @@ class Reach:
     def crop(self, raster: Tensor) -> Tensor:
         """The columns within reach of raster (..., X, Y): (..., N)."""
         return raster[(..., *self.box)].flatten(-2)
-
-
-def vulnerable_classes() -> tuple[int, ...]:
-    """Class ids of road users without a body around them."""
-    return tuple(CLASS_ID[name] for name in ("bicycle", "motorcycle", "pedestrian"))

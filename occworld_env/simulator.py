@@ -120,7 +120,10 @@ class Simulator:
 
     def seed(self, seed: int | Sequence[int]) -> None:
         """Seed the worlds' generators: world i by seed + i, or each by its own."""
-        seeds = [seed + index for index in range(self.num_worlds)] if isinstance(seed, int) else list(seed)
+        if isinstance(seed, int | np.integer):
+            seeds = [int(seed) + index for index in range(self.num_worlds)]
+        else:
+            seeds = [int(item) for item in seed]
         if len(seeds) != self.num_worlds:
             raise ValueError(f"seed: expected one for each of {self.num_worlds} worlds, found {len(seeds)}")
         self.generators = [np.random.default_rng(item) for item in seeds]

@@ -59,8 +59,8 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Begin an episode in every world; options as for one environment, and "worlds", a list of them, one a world."""
-        if isinstance(seed, int):
-            super().reset(seed=seed)
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
         observed = self.simulator.reset(seed=seed, options=options)
         for picture in self.pictures:
             picture.begin()
