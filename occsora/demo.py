@@ -62,11 +62,11 @@ class Log:
     terms: dict[str, float] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
 
-    def add(self, info: dict[str, Any], seconds: float, duration: float) -> None:
-        """Count a step of `duration` seconds that took `seconds` to compute."""
+    def add(self, before: dict[str, Any], info: dict[str, Any], seconds: float) -> None:
+        """Count a step that took `seconds` to compute, by the infos before and after it."""
         self.steps += 1
         self.step_time += seconds
-        self.metres += info["speed"] * duration
+        self.metres += math.dist(before["pose"][:2], info["pose"][:2])
         for name, term in info["rewards"].items():
             self.terms[name] = self.terms.get(name, 0.0) + term
 
@@ -96,9 +96,9 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
         task = bar.add_task("", total=steps * duration)
         while log.steps < steps:
             action = planner.act(observation, info)
-            before = time.perf_counter()
+            before, clock = info, time.perf_counter()
             observation, _, terminated, truncated, info = env.step(action)
-            log.add(info, time.perf_counter() - before, duration)
+            log.add(before, info, time.perf_counter() - clock)
             _record(env, recorder)
             bar.advance(task, duration)
             if terminated or truncated:

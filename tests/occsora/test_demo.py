@@ -38,6 +38,7 @@ def test_demo_goes_on_after_a_crash_and_says_so(walled_folder: Path, tmp_path: P
     log = logs[0]
     assert log.steps == 14
     assert "collision" in log.endings
+    assert log.metres == pytest.approx(7.0 * 6.0, abs=0.5)
     assert log.terms["collision"] == -20 * log.endings.count("collision")
     shown = imageio.get_reader(tmp_path / "demo.mp4").count_frames()
     assert shown == 2 * 14 + 4 * len(log.endings)
