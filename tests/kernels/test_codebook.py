@@ -51,7 +51,8 @@ def test_definition_on_a_lattice_full_of_ties(count: int, groups: int, codes: in
 
 
 @pytest.mark.parametrize(
-    ("count", "groups", "codes", "channels"), [(70, 2, 37, 4), (33, 3, 1, 1), (65, 1, 70, 20), (130, 1, 40, 150)]
+    ("count", "groups", "codes", "channels"),
+    [(70, 2, 37, 4), (70, 2, 64, 4), (33, 3, 1, 1), (65, 1, 64, 20), (130, 1, 40, 150)],
 )
 @pytest.mark.usefixtures("poisoned_memory")
 def test_ties_go_to_the_lower_id(lookup: Lookup, count: int, groups: int, codes: int, channels: int) -> None:
@@ -95,7 +96,9 @@ def test_mixed_types_and_strides(lookup: Lookup) -> None:
 def test_snapping_twice_is_snapping_once(lookup: Lookup, channels: int, spread: float) -> None:
     middle = 5 * normals(2, 1, channels)
     codebook = middle + spread * normals(2, 50, channels, seed=1)  # codes closer to one another than their scores' rounding
-    once = lookup(middle.transpose(0, 1) + spread * normals(64, 2, channels, seed=2), codebook)
+    x = middle.transpose(0, 1) + spread * normals(64, 2, channels, seed=2)
+    once, distance = lookup(x, codebook), distances(x, codebook)
+    assert (distance.gather(-1, once.unsqueeze(-1)).squeeze(-1) <= distance.amin(-1) * (1 + 1e-5)).all()
     snapped = torch.stack([codebook[group, once[:, group]] for group in range(2)], dim=1)
     again = lookup(snapped, codebook)
     assert torch.equal(torch.stack([codebook[group, again[:, group]] for group in range(2)], dim=1), snapped)
