@@ -4,6 +4,7 @@
 #   make test      the test suite
 #   make lint      ruff and mypy
 #   make install   everything a developer needs
+#   make weights   train the bundled weights again, into runs/mini (about an hour and a half on two cores)
 #
 # PYTHON=... picks the interpreter. On a machine without a GPU a smaller download is
 #   make TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu" demo
@@ -19,7 +20,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3 p
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install weights clean
 
 demo: $(VENV)/.user
 	$(BIN)/occsora demo
@@ -33,6 +34,13 @@ lint: $(VENV)/.developer
 	$(BIN)/mypy
 
 install: $(VENV)/.developer
+
+# A run that was stopped goes on where it was.
+weights: $(VENV)/.developer
+	$(BIN)/occsora make-scenes sumo --seeds 0:40 --out runs/mini/scenes --jobs 2
+	$(BIN)/occsora train-tokenizer --preset mini --scenes runs/mini/scenes --out runs/mini/tokenizer
+	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --out runs/mini/world
+	$(BIN)/python benchmarks/world_model.py --preset runs/mini/world --json runs/mini/world/measured.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ class Config:
     """Folder of the run: checkpoints, TensorBoard logs and the finished tokenizer."""
     preset: str = "mini"
     """Size of the model: mini or base."""
-    steps: int = 2000
+    steps: int = 1400
     """Optimiser steps in all."""
     batch_size: int = 8
     """Chunks a step and process."""

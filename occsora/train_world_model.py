@@ -20,11 +20,11 @@ class Config:
     """Folder of the run: encoded sequences, checkpoints, TensorBoard logs and the finished world model."""
     preset: str = "mini"
     """Size of the model: mini or base."""
-    sequences: int = 1024
+    sequences: int = 640
     """Training sequences to render and encode."""
     chunks: int = 10
     """Chunks in a training sequence: two to three times the attention window."""
-    steps: int = 2000
+    steps: int = 640
     """Optimiser steps in all."""
     batch_size: int = 2
     """Sequences a step and process."""
@@ -32,7 +32,7 @@ class Config:
     """Peak of the cosine schedule."""
     minutes: float | None = None
     """Stop with a checkpoint after this many minutes."""
-    save_every: int = 100
+    save_every: int = 80
     """Steps between checkpoints."""
     seed: int = 0
     """Of all randomness."""
