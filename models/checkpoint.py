@@ -65,6 +65,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write named tensors to a safetensors file beside, then rename."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+    beside.chmod(0o644)  # safetensors leaves it readable to its owner alone
     beside.replace(path)
 
 

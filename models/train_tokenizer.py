@@ -63,7 +63,7 @@ def class_frequency(clips: SceneClips, samples: int = 64) -> Tensor:
     """Share of each class among the voxels of a few clips, (C,)."""
     counts = torch.zeros(clips.grid.num_classes)
     for index in range(samples):
-        counts += torch.bincount(clips[index]["occupancy"].flatten().int(), minlength=len(counts))
+        counts += torch.bincount(clips[index]["occupancy"].flatten().int(), minlength=len(counts)).cpu()
     return counts / counts.sum()
 
 

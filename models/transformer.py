@@ -98,7 +98,7 @@ class Block(nn.Module):
         shift, scale = modulation[:, 0:1], modulation[:, 1:2]
         projected = self.query_key_value(self.norm(x) * (1 + scale) + shift)
         q, k, v = projected.unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
-        return self.query_norm(q), self.key_norm(k), v
+        return self.query_norm(q.float()), self.key_norm(k.float()), v
 
     def forward(
         self,

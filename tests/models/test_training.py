@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoints, read_tensors
@@ -104,6 +106,25 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=5))
     with pytest.raises(ValueError, match="steps=4"):
         again.run()
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """accelerate keeps one precision a process: forget it before and after."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_mixed_precision_runs(tmp_path: Path) -> None:
+    """A few steps in bfloat16 keep every figure finite, in both trainings."""
+    scenes = [make_street()]
+    cfg = TrainingConfig(tmp_path / "tokenizer", steps=3, batch_size=2, warmup=1, log_every=1, precision="bf16")
+    tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, cfg))
+    cfg = TrainingConfig(tmp_path / "world", steps=3, batch_size=2, warmup=1, log_every=1, precision="bf16")
+    model = from_pretrained(train_world_model(scenes, tokenizer, CONFIG, cfg, sequences=2, chunks=4))
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values() if tensor.is_floating_point())
 
 
 def test_training_learns(tmp_path: Path) -> None:
