@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     from models.pretrained import load_tokenizer
     from models.train_world_model import train_world_model
 
-    tokenizer = load_tokenizer(config.tokenizer)
     scenes = config.load_scenes()
+    tokenizer = load_tokenizer(config.tokenizer, scenes[0].static.ground.device)
     folder = train_world_model(scenes, tokenizer, preset(config.preset), config.training(), config.sequences, config.chunks)
     print(f"world model in {folder}")
