@@ -10,8 +10,11 @@ from torch import Tensor
 
 from occworld_env.collision import collide, collide_at, inside_box
 from occworld_env.footprint import NO_CLASS, Reach, look_down, obstacle_layers
+from occworld_env.loading import load_scene_list
+from occworld_env.offroad import offroad_share
 from scenes.grid import CLASS_ID, FREE, MINI, OCC3D
 from scenes.motion import compose
+from scenes.render import render
 
 CAR, TRUCK, PEDESTRIAN, WALL = (CLASS_ID[name] for name in ("car", "truck", "pedestrian", "manmade"))
 BOX = torch.tensor([[4.5, 1.8, 1.4]], dtype=torch.float64)
@@ -158,3 +161,21 @@ def test_where_in_the_world_it_happens_does_not_matter(
         batch = collide(*(torch.cat((part, part)) for part in (before, after, *moved, BOX)), DT, REACH)  # type: ignore[arg-type]
         assert int(there) == int(here)
         assert batch.tolist() == [int(there)] * 2
+
+
+def test_recorded_driving_hits_nothing() -> None:
+    """Half a second of true frames along the ego's own path, in traffic: no collision, and on the road."""
+    scene = load_scene_list(None)[0]
+    egos = [ego for ego in scene.egos if scene.tracks.classes[ego] == CAR]
+    for index, ego in enumerate(egos[:: max(1, len(egos) // 8)][:8]):
+        first, last = scene.ego_span(ego)
+        times = first + (last - 0.5 - first) * index / 8 + torch.arange(7, dtype=torch.float64) / 12
+        poses = scene.ego_poses(ego, times)
+        surface = look_down(render(scene, poses[[0, 3, 6]], times[[0, 3, 6]], MINI, ego=ego), MINI)
+        box = torch.cat((scene.tracks.sizes[ego, :2], scene.tracks.rear_axle[ego : ego + 1])).double().unsqueeze(0)
+        frames, path = poses[None, [3, 6]], poses[None, 1:]
+        assert int(collide_at(surface.obstacle[:1], box, REACH)) == NO_CLASS
+        assert (
+            int(collide(surface.obstacle[:1], surface.obstacle[None, 1:], poses[:1], frames, path, box, DT, REACH)) == NO_CLASS
+        )
+        assert float(offroad_share(surface.ground[None], poses[None, [0, 3, 6]], frames, box, REACH)) < 0.5
