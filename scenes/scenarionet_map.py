@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from scenes.grid import CLASS_ID, DRIVABLE, FREE
 
 LANE_HALF_WIDTH = 1.8  # metres, around a centre line that comes without a polygon
+LANE_CLEAR = 1.2  # metres around a centre line that no road edge can run through
+LANE_GAP = 1.6  # metres, widest gap between lanes that is closed
 SHOULDER = 3.0  # metres that a road built from centre lines may widen towards a recorded road edge
 _POLYGONS = {
     "ROAD_EDGE_SIDEWALK": "sidewalk",
@@ -112,27 +115,16 @@ def _roads_from_lines(raster: _Raster, lanes: list[dict[str, Any]], features: li
     """Cells (H, W) of roads built from centre lines: a lane's width around each, and up to a road edge that is close."""
     lines = [_points(lane.get("polyline")) for lane in lanes]
     rims = [_points(f.get("polyline")) for f in features if str(f.get("type", "")) in _EDGES]
-    edges = raster.any_of(raster.along(rim) for rim in rims)
     centres = raster.any_of(raster.along(line) for line in lines)
+    passage = raster.any_of(raster.around(line, LANE_CLEAR) for line in lines)
+    edges = raster.any_of(raster.along(rim) for rim in rims)
+    edges &= ~ndimage.binary_dilation(edges & passage, iterations=round(LANE_CLEAR / raster.cell))  # on another level
     lane_wide = raster.any_of(raster.around(line, LANE_HALF_WIDTH) for line in lines)
     road_wide = raster.any_of(raster.around(line, LANE_HALF_WIDTH + SHOULDER) for line in lines)
     by_edge = raster.any_of(raster.around(rim, SHOULDER + raster.cell) for rim in rims)
-    return _reachable(centres, (lane_wide | (road_wide & by_edge)) & ~edges)
-
-
-def _reachable(seed: Mask, allowed: Mask) -> Mask:
-    """Allowed cells that steps to the four neighbours lead to from the seed; a line of other cells stops them."""
-    grown = seed & allowed
-    while True:
-        wider = grown.copy()
-        wider[1:] |= grown[:-1]
-        wider[:-1] |= grown[1:]
-        wider[:, 1:] |= grown[:, :-1]
-        wider[:, :-1] |= grown[:, 1:]
-        wider &= allowed
-        if (wider == grown).all():
-            return grown
-        grown = wider
+    roads = ndimage.binary_propagation(centres, mask=(lane_wide | (road_wide & by_edge)) & ~edges)
+    closed = ndimage.binary_closing(roads, iterations=max(1, round(LANE_GAP / 2 / raster.cell)))
+    return roads | (closed & ~edges)
 
 
 def _points(value: Any) -> np.ndarray[Any, Any]:
