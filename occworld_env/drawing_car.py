@@ -26,13 +26,14 @@ _PARTS = (
 
 
 def draw_car(image: Array, depth: Array, overlay: Overlay, camera: Camera) -> None:
-    """Draw the ego over image (W, H, 3), float32, in place: solid where it is nearer than depth (W, H), else as a ghost."""
+    """Draw the ego over image (W, H, 3), uint8, in place: solid where it is nearer than depth (W, H), else as a ghost."""
     width, height = depth.shape
     size = (overlay.length, overlay.width, overlay.height, overlay.rear)
     column, row, colour, distance = _traced(width, height, camera, *size)
     seen = distance <= depth[column, row] + 0.3
     amount = np.where(seen, np.float32(1), np.float32(0.45))[:, None]
-    image[column, row] += amount * (colour - image[column, row])
+    under = image[column, row].astype(np.float32)
+    image[column, row] = (under + amount * (np.minimum(colour, 255) - under)).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)

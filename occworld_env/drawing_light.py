@@ -60,9 +60,10 @@ def sample_level(volume: Array, i: Array, j: Array, level: Array) -> Array:
     i = np.clip(i, 0, nx - 1.001)
     j = np.clip(j, 0, ny - 1.001)
     i0, j0 = i.astype(np.int32), j.astype(np.int32)
-    u, v = i - i0, j - j0
+    u, v = i - i0.astype(np.float32), j - j0.astype(np.float32)
     flat, base = volume.reshape(-1), (i0 * ny + j0) * nz + level
     row = ny * nz
-    near = flat[base] * (1 - v) + flat[base + nz] * v
-    far = flat[base + row] * (1 - v) + flat[base + row + nz] * v
-    return near * (1 - u) + far * u
+    near, far = flat.take(base), flat.take(base + row)
+    near += (flat.take(base + nz) - near) * v
+    far += (flat.take(base + (row + nz)) - far) * v
+    return near + (far - near) * u

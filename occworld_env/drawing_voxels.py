@@ -22,6 +22,7 @@ from scenes.grid import AGENTS, FLAT, Grid
 Array = np.ndarray
 SKY, HAZE = (22, 29, 46), (74, 88, 112)
 FACE_BRIGHTNESS = np.array([1.08, 0.78, 0.92], dtype=np.float32)  # top, facing back, facing sideways
+PORTION = 1 << 16  # pixels that are shaded together: few enough for the processor's cache
 TEXELS = 4  # pixels of the overlay's texture along the edge of a voxel
 
 
@@ -42,6 +43,19 @@ class _Pixels:
     column: Array
     level: Array
     side: Array
+
+    def portion(self, first: int) -> _Pixels:
+        """The PORTION pixels from number `first` on."""
+        part = slice(first, first + PORTION)
+        return _Pixels(self.index[part], self.segment[part], self.column[part], self.level[part], self.side[part])
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line on the ground: how much of it covers each texel, (X * TEXELS, Y * TEXELS, 1), and its colour."""
+
+    texture: Array
+    colour: tuple[int, int, int]
 
 
 def draw_voxels(
@@ -68,13 +82,16 @@ def draw_voxels(
     sight = sight_of(grid, width, height, camera)
     array = np.where(sight.cut & ~np.isin(array, AGENTS), np.uint8(grid.free), array)
     pixels = _paint(array, grid, sight, height)
-    colour, distance = _shade(pixels, array, grid, sight, height, camera, overlay, light)
+    lines = _textures(grid, overlay)
     image = _background(width, height, camera)
-    image.reshape(-1, 3)[pixels.index] = colour
     depth = np.full((width, height), np.inf, dtype=np.float32)
-    depth.reshape(-1)[pixels.index] = distance
+    for first in range(0, len(pixels.index), PORTION):
+        part = pixels.portion(first)
+        colour, distance = _shade(part, array, grid, sight, height, camera, lines, light)
+        image.reshape(-1, 3)[part.index] = np.minimum(colour, 255).astype(np.uint8)
+        depth.reshape(-1)[part.index] = distance
     draw_car(image, depth, overlay, camera)
-    return np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8).transpose(1, 0, 2))
+    return np.ascontiguousarray(image.transpose(1, 0, 2))
 
 
 def _halved(image: Array) -> Array:
@@ -120,26 +137,29 @@ def _faces(array: Array, grid: Grid, sight: Sight) -> tuple[Array, Array, Array]
 
 
 def _shade(
-    pixels: _Pixels, array: Array, grid: Grid, sight: Sight, height: int, camera: Camera, overlay: Overlay, light: Array
+    pixels: _Pixels, array: Array, grid: Grid, sight: Sight, height: int, camera: Camera, lines: list[_Line], light: Array
 ) -> tuple[Array, Array]:
     """Colour, float32 (P, 3), and depth, float32 (P,), of the pixels."""
     column, level, side, width = pixels.column, pixels.level, pixels.side, sight.cell.shape[1]
     place, voxel = pixels.segment * np.int32(width) + column, np.float32(grid.voxel)
     row = (pixels.index - column * height).astype(np.float32) + np.float32(0.5 - camera.horizon * height)
     below = np.float32(camera.height - grid.origin[2]) - voxel * (level + 1).astype(np.float32)
-    depth = np.where(side, sight.depth.reshape(-1)[place + np.int32(width)], np.float32(camera.focal * width) * below / row)
+    depth = np.where(
+        side, sight.depth.reshape(-1).take(place + np.int32(width)), np.float32(camera.focal * width) * below / row
+    )
     i = (depth - np.float32(camera.back + grid.origin[0])) / voxel - np.float32(0.5)
     j = (depth * sight.slope[column] - np.float32(grid.origin[1])) / voxel - np.float32(0.5)
-    sideways = side & sight.sideways.reshape(-1)[place]
+    sideways = side & sight.sideways.reshape(-1).take(place)
     # Light is taken from the air in front of the face: half a voxel out.
     i_air = i - np.float32(0.5) * (side & ~sideways)
     j_air = j - np.float32(0.5) * (sideways * np.sign(sight.slope)[column])
-    brightness = sample_level(light, i_air, j_air, level + ~side) * FACE_BRIGHTNESS[side.astype(np.int8) + sideways]
-    kind = array.reshape(-1)[sight.cell.reshape(-1)[place] * np.int32(grid.shape[2]) + level]
-    colour = _palette(grid).reshape(-1, 3)[level * np.int32(grid.num_classes) + kind]
+    brightness = sample_level(light, i_air, j_air, level + ~side) * FACE_BRIGHTNESS.take(side.astype(np.int8) + sideways)
+    kind = array.reshape(-1).take(sight.cell.reshape(-1).take(place) * np.int32(grid.shape[2]) + level)
+    colour = _palette(grid).reshape(-1, 3).take(level * np.int32(grid.num_classes) + kind, axis=0)
     colour *= brightness[:, None]
-    ground = np.flatnonzero(~side & (level == grid.ground_index))
-    _paint_overlay(colour, ground, i[ground], j[ground], grid, overlay)
+    if lines:
+        ground = np.flatnonzero(~side & (level == grid.ground_index))
+        _paint_lines(colour, ground, (i[ground] + 0.5) * TEXELS - 0.5, (j[ground] + 0.5) * TEXELS - 0.5, lines)
     _fade(colour, depth, i, j, grid)
     return colour, depth
 
@@ -152,18 +172,25 @@ def _palette(grid: Grid) -> Array:
     return palette
 
 
-def _paint_overlay(colour: Array, ground: Array, i: Array, j: Array, grid: Grid, overlay: Overlay) -> None:
-    """Lay route and path over the pixels `ground`, which show the ground at fractional cells i, j."""
+def _textures(grid: Grid, overlay: Overlay) -> list[_Line]:
+    """Route and path as textures on the ground."""
     shape = (grid.shape[0] * TEXELS, grid.shape[1] * TEXELS)
-    for line, width, strength, tone in ((overlay.route, 0.7, 0.6, ROUTE_COLOUR), (overlay.path, 0.5, 0.85, PATH_COLOUR)):
-        if line is None:
-            continue
-        spot = (np.asarray(line, dtype=np.float64)[:, 1::-1] - grid.origin[1::-1]) / grid.voxel * TEXELS
-        texture = polyline(shape, spot, width / grid.voxel * TEXELS)[..., None]
-        amount = strength * sample_level(texture, (i + 0.5) * TEXELS - 0.5, (j + 0.5) * TEXELS - 0.5, np.zeros(1, np.int32))
+    lines = []
+    for points, width, strength, colour in ((overlay.route, 0.7, 0.6, ROUTE_COLOUR), (overlay.path, 0.5, 0.85, PATH_COLOUR)):
+        if points is not None:
+            spot = (np.asarray(points, dtype=np.float64)[:, 1::-1] - grid.origin[1::-1]) / grid.voxel * TEXELS
+            coverage = polyline(shape, spot, width / grid.voxel * TEXELS)
+            lines.append(_Line(np.float32(strength) * coverage[..., None], colour))
+    return lines
+
+
+def _paint_lines(colour: Array, ground: Array, i: Array, j: Array, lines: list[_Line]) -> None:
+    """Lay the lines over the pixels `ground`, which show the ground at fractional texels i, j."""
+    for line in lines:
+        amount = sample_level(line.texture, i, j, np.zeros(1, np.int32))
         lit = np.flatnonzero(amount > 0.003)
         place = ground[lit]
-        colour[place] += amount[lit, None].astype(np.float32) * (np.asarray(tone, dtype=np.float32) - colour[place])
+        colour[place] += amount[lit, None] * (np.asarray(line.colour, dtype=np.float32) - colour[place])
 
 
 def _fade(colour: Array, depth: Array, i: Array, j: Array, grid: Grid) -> None:
@@ -178,8 +205,8 @@ def _fade(colour: Array, depth: Array, i: Array, j: Array, grid: Grid) -> None:
 
 
 def _background(width: int, height: int, camera: Camera) -> Array:
-    """Sky above the horizon and haze below it, float32 (W, H, 3)."""
+    """Sky above the horizon and haze below it, uint8 (W, H, 3)."""
     row = (np.arange(height, dtype=np.float32) + 0.5) / max(camera.horizon * height, 1)
     low, high = np.asarray(HAZE, np.float32), np.asarray(SKY, np.float32)
     column = np.where(row[:, None] < 1, high + (low - high) * row[:, None] ** 2, low)
-    return np.broadcast_to(column, (width, height, 3)).astype(np.float32, order="C")
+    return np.broadcast_to(column, (width, height, 3)).astype(np.uint8, order="C")

@@ -200,10 +200,10 @@ def test_drawing_is_fast_enough_for_every_step() -> None:
         put(occupancy, grid, "manmade", (-30, 30), (9, 20), 5.0)
         draw_voxels(occupancy, grid)
         best = min(_seconds(occupancy, grid) for _ in range(5))
-        assert best < 3 * limit, f"{grid.shape}: {best:.3f} s"  # room for a busy machine
+        assert best < 3 * limit, f"{grid.shape}: {best:.3f} s"  # room for a slower machine
 
 
 def _seconds(occupancy: np.ndarray, grid: Grid) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # of this thread alone, whatever else the machine does
     draw_voxels(occupancy, grid)
-    return time.perf_counter() - start
+    return time.thread_time() - start
