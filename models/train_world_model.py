@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from models.conditioning import Conditions
 from models.flow import draw_levels, shortcut_target
 from models.latent_cache import LatentSequences, encode_clips, unpack_bits
+from models.losses import class_weights, voxel_loss
 from models.pretrained import save_pretrained
-from models.tokenizer import ChunkTokenizer
+from models.tokenizer import ChunkTokenizer, fold
 from models.training import Trainer, TrainingConfig, step_generator
 from models.world_model import LearnedWorldModel, WorldModelConfig
 from scenes.dataset import SceneClips
@@ -28,16 +29,21 @@ from scenes.scene import Scene
 SHORTCUT_SHARE = 0.25  # of the sequences learn large steps, the others the flow itself
 HISTORY_NOISE = 0.3  # the history's level lies between 1 minus this and 1, mostly near 1
 COUNTERFACTUAL_SHARE = 0.25  # of the sequences leave the recorded path: brake, swerve, leave the road, hit something
+VOXEL_CHUNKS = 4  # noisiest predictions of a step that are also decoded and compared voxel by voxel
+VOXEL_WEIGHT = 0.2  # of that comparison; the error of latents alone lets thin things and agents blur away
 NO_HISTORY, NO_WARP, NO_ROUTE = 0.05, 0.1, 0.2  # shares of sequences that must do without
 
 
 class WorldModelTask(nn.Module):
     """The world model with its loss on a batch of encoded sequences."""
 
-    def __init__(self, model: LearnedWorldModel, seed: int) -> None:
+    weights: Tensor
+
+    def __init__(self, model: LearnedWorldModel, frequency: Tensor, seed: int) -> None:
         super().__init__()
         self.model, self.seed = model, seed
         self.model.tokenizer.requires_grad_(False)
+        self.register_buffer("weights", class_weights(frequency))
 
     def forward(self, batch: LatentSequences, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, and the error of one-step predictions from pure noise beside that of the warp."""
@@ -66,11 +72,26 @@ class WorldModelTask(nn.Module):
         if led:
             with torch.no_grad():
                 target = torch.cat((shortcut_target(predict, noisy[head], level[head], size[head]), clean[led * chunks :]))
-        error = (predict(noisy, level, size) - target).square()
+        predicted = predict(noisy, level, size)
+        error = (predicted - target).square()
+        noisiest = (level + 2 * (size > 0) + 0.1 * torch.rand(len(level), generator=generator).to(level)).argsort()
+        voxels = self._voxel_loss(predicted[noisiest[:VOXEL_CHUNKS]], clean[noisiest[:VOXEL_CHUNKS]], generator)
         start = ((level == 0) & (size == 0)).float()
         carried = (cond.warped.flatten(0, 1) - clean).square()
         from_noise, warp = ((part.mean((1, 2)) * start).sum() / start.sum().clamp(min=1) for part in (error, carried))
-        return {"loss": error.mean(), "from_noise": from_noise, "warp": warp}
+        loss = error.mean() + VOXEL_WEIGHT * voxels
+        return {"loss": loss, "latents": error.mean(), "voxels": voxels, "from_noise": from_noise, "warp": warp}
+
+    def _voxel_loss(self, predicted: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss of the voxels that predicted latents (M, N, C) become against those of true codes, at half of the places."""
+        tokenizer = self.model.tokenizer
+        shape = (len(predicted), *self.model.tokens, predicted.shape[-1])
+        with torch.no_grad():
+            truth = fold(tokenizer.decode(clean.reshape(shape)))
+        places = tokenizer.decoder.places(tokenizer.quantizer(predicted.reshape(shape)).latents).flatten(0, 2)
+        pick = torch.randperm(len(places), generator=generator)[: len(places) // 2].to(places.device)
+        logits = tokenizer.decoder.logits(places[pick]).flatten(0, 1)
+        return sum(voxel_loss(logits, truth.flatten(0, 2)[pick].flatten(), self.weights), logits.new_zeros(()))
 
     def _sequences(self, batch: LatentSequences, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """Clean latents (B, S, N, C) and their conditions, with parts left out and the warped past corrupted at random."""
@@ -138,6 +159,20 @@ def build_cache(
     return LatentSequences.join(parts)
 
 
+def _same_tokenizer(one: ChunkTokenizer, other: ChunkTokenizer) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name].cpu(), theirs[name].cpu()) for name in mine)
+
+
+@torch.no_grad()
+def cached_frequency(tokenizer: ChunkTokenizer, cache: LatentSequences, samples: int = 16) -> Tensor:
+    """Share of each class among the voxels of a few cached sequences, (C,)."""
+    device = next(tokenizer.parameters()).device
+    codes = cache.codes[:samples, 0].to(device).unflatten(1, tokenizer.token_shape[:2])
+    counts = torch.bincount(tokenizer.decode(tokenizer.lookup(codes)).flatten().int(), minlength=tokenizer.grid.num_classes)
+    return (counts / counts.sum()).cpu()
+
+
 def train_world_model(
     scenes: Sequence[Scene],
     tokenizer: ChunkTokenizer,
@@ -145,15 +180,23 @@ def train_world_model(
     cfg: TrainingConfig,
     sequences: int,
     chunks: int,
+    start: LearnedWorldModel | None = None,
 ) -> Path:
-    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder of the finished model."""
+    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder of the finished model.
+
+    start: a trained world model of the same tokenizer and shape to go on from, for fine-tuning.
+    """
+    if start is not None and not _same_tokenizer(start.tokenizer, tokenizer):
+        raise ValueError("start: expected a world model with the very tokenizer that is given, found another")
     if (tokenizer.grid, tokenizer.cfg) != (model.grid, model.tokenizer):
         model = replace(model, grid=tokenizer.grid, tokenizer=tokenizer.cfg)
     cache = build_cache(tokenizer, scenes, model, sequences, chunks, cfg.out / "latents", cfg.seed)
     torch.manual_seed(cfg.seed)
     world_model = LearnedWorldModel(model)
     world_model.tokenizer.load_state_dict(tokenizer.state_dict())
-    task = WorldModelTask(world_model, cfg.seed)
+    if start is not None:
+        world_model.load_state_dict(start.state_dict())
+    task = WorldModelTask(world_model, cached_frequency(tokenizer, cache), cfg.seed)
 
     def make_batch(step: int) -> LatentSequences:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes

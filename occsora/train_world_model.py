@@ -14,6 +14,8 @@ class Config(TrainingOptions):
 
     tokenizer: Path
     """Folder of a trained tokenizer."""
+    start: Path | None = None
+    """Trained world model of this tokenizer to go on from, for fine-tuning."""
     sequences: int = 640
     """Training sequences to render and encode."""
     chunks: int = 10
@@ -32,10 +34,12 @@ COMMAND = Config
 def run(config: Config) -> None:
     """Train, and say where the world model is."""
     from models.presets import preset
-    from models.pretrained import load_tokenizer
+    from models.pretrained import from_pretrained, load_tokenizer
     from models.train_world_model import train_world_model
 
     scenes = config.load_scenes()
     tokenizer = load_tokenizer(config.tokenizer, scenes[0].static.ground.device)
-    folder = train_world_model(scenes, tokenizer, preset(config.preset), config.training(), config.sequences, config.chunks)
+    start = None if config.start is None else from_pretrained(config.start)
+    size = preset(config.preset)
+    folder = train_world_model(scenes, tokenizer, size, config.training(), config.sequences, config.chunks, start)
     print(f"world model in {folder}")

@@ -130,11 +130,11 @@ def test_mixed_precision_runs(tmp_path: Path) -> None:
 def test_training_learns(tmp_path: Path) -> None:
     """On one street the tokenizer's reconstruction gets good and the world model's first step beats the warped past."""
     scenes = [make_street()]
-    cfg = TrainingConfig(tmp_path / "tokenizer", steps=150, batch_size=4, warmup=10, learning_rate=5e-3, save_every=150)
+    cfg = TrainingConfig(tmp_path / "tokenizer", steps=150, batch_size=4, warmup=10, learning_rate=4e-2, save_every=150)
     tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, cfg))
     occupancy, _ = history(scenes[0], 4)
     right = (tokenizer.reconstruct(occupancy[:, :2]) == occupancy[:, :2]).float().mean()
     assert float(right) > 0.95
-    cfg = TrainingConfig(tmp_path / "world", steps=60, batch_size=2, warmup=10, learning_rate=3e-3, save_every=60)
+    cfg = TrainingConfig(tmp_path / "world", steps=60, batch_size=2, warmup=10, learning_rate=1e-2, save_every=60)
     folder = train_world_model(scenes, tokenizer, CONFIG, cfg, sequences=16, chunks=6)
     assert {"config.json", "model.safetensors"} <= {path.name for path in folder.iterdir()}
