@@ -18,7 +18,8 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
     x: vectors (N, G, D), G groups of D <= 512 channels. codebook: (G, K, D), K <= 65536 codes for each group. Both float32
     or bfloat16 on one device, distances are taken in float32; no gradient passes. Neither path ever holds N x K distances.
-    A vector that is a code gets that code, or the first that equals it. A vector with NaN or infinity gets some valid id.
+    A vector that is a code gets that code, or the first that equals it; but on a GPU with D > 16, of codes that lie closer
+    together than the rounding of |c|^2 - 2 x.c, either may be found. A vector with NaN or infinity gets some valid id.
     Raises ValueError where the shapes, types or devices do not fit.
     """
     _check(x, codebook)
