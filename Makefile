@@ -39,7 +39,9 @@ install: $(VENV)/.developer
 weights: $(VENV)/.developer
 	$(BIN)/occsora make-scenes sumo --seeds 0:40 --out runs/mini/scenes --jobs 2
 	$(BIN)/occsora train-tokenizer --preset mini --scenes runs/mini/scenes --out runs/mini/tokenizer
-	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --out runs/mini/world
+	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --out runs/mini/first
+	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --start runs/mini/first \
+		--out runs/mini/world --steps 340 --learning-rate 4e-3
 	$(BIN)/python benchmarks/world_model.py --preset runs/mini/world --json runs/mini/world/measured.json
 
 clean:
