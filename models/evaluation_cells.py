@@ -15,8 +15,6 @@ from models.warp import UNKNOWN
 from scenes.grid import AGENTS, Grid
 from scenes.motion import accumulate, relative, transform
 
-SUBSETS = ("all", "seen_static", "new", "agents", "agents_truth")
-
 
 def seen_columns(history: Tensor, motion: Tensor, grid: Grid) -> Tensor:
     """Columns of future frames that some history frame saw, bool (B, F, X, Y).
@@ -67,7 +65,7 @@ def _is_agent(occupancy: Tensor) -> Tensor:
 
 
 def subset_masks(truth: Tensor, predictions: list[Tensor], carried: Tensor, seen: Tensor) -> dict[str, Tensor]:
-    """Masks bool (N, X, Y, Z) by name of `SUBSETS`; truth, predictions, carried: uint8 (N, X, Y, Z); seen: bool (N, X, Y).
+    """Masks bool (N, X, Y, Z) by name of subset; truth, predictions, carried: uint8 (N, X, Y, Z); seen: bool (N, X, Y).
 
     `seen_static`, `new` and `agents` divide all cells: `new` are those that no history frame saw, `agents` those seen cells
     where the truth or one of the predictions changed because agents moved, the same for every method. `agents_truth` is the

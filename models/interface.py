@@ -50,10 +50,6 @@ class Rollout:
         for name, tensor in self.tensors.items():
             tensor[mask] = other.tensors[name]
 
-    def select(self, index: Tensor) -> Rollout:
-        """Copies of the worlds at index, int64 (M,)."""
-        return Rollout({name: tensor[index] for name, tensor in self.tensors.items()})
-
     def repeat(self, n: int) -> Rollout:
         """Fork each world n times, for planning in imagination: world i becomes worlds i * n to i * n + n - 1."""
         return Rollout({name: tensor.repeat_interleave(n, dim=0) for name, tensor in self.tensors.items()})
