@@ -4,7 +4,7 @@
 #   make test      the test suite
 #   make lint      ruff and mypy
 #   make install   everything a developer needs
-#   make weights   train the bundled weights again, into runs/mini (about an hour and a half on two cores)
+#   make weights   train the bundled weights again, into runs/mini (about two hours on two cores)
 #
 # PYTHON=... picks the interpreter. On a machine without a GPU a smaller download is
 #   make TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu" demo
@@ -39,9 +39,9 @@ install: $(VENV)/.developer
 weights: $(VENV)/.developer
 	$(BIN)/occsora make-scenes sumo --seeds 0:40 --out runs/mini/scenes --jobs 2
 	$(BIN)/occsora train-tokenizer --preset mini --scenes runs/mini/scenes --out runs/mini/tokenizer
-	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --out runs/mini/first
-	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --start runs/mini/first \
-		--out runs/mini/world --steps 340 --learning-rate 4e-3
+	$(BIN)/occsora train-agent-flow --preset mini --scenes runs/mini/scenes --out runs/mini/flow
+	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --flow runs/mini/flow \
+		--out runs/mini/world
 	$(BIN)/python benchmarks/world_model.py --preset runs/mini/world --json runs/mini/world/measured.json
 
 clean:

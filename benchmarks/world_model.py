@@ -28,8 +28,8 @@ from scenes.scenarionet import load_scenario
 from scenes.scene import Scene
 from scenes.scene_file import SUFFIX, load_scene
 
-METHODS = ("", "_copy", "_warp", "_warp_cv", "_tokenizer")
-HEADINGS = ("model", "copy", "warp", "warp + constant velocity", "tokenizer (ceiling)")
+METHODS = ("", "_copy", "_warp", "_warp_cv", "_carry", "_tokenizer")
+HEADINGS = ("model", "copy", "warp", "warp + constant velocity", "flow alone", "tokenizer alone")
 BASELINES = ("copy", "warp", "warp_cv")
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from models.agents import agent_blobs
 from models.interface import Chunk, Rollout, WorldModel
 from models.warp import warp
-from scenes.grid import AGENTS, CLASS_ID, Grid, check_occupancy
+from scenes.grid import CLASS_ID, Grid, check_occupancy, is_agent
 from scenes.motion import accumulate, relative, transform
 
 # Fastest that an agent of a class is taken to move, m/s: beyond it, two blobs are not the same agent.
@@ -61,7 +61,7 @@ class ConstantVelocityWorldModel(WorldModel):
         """See `WorldModel.start`; two frames of history are enough, and more than one second is not used."""
         check_occupancy(occupancy, self.grid)
         last = occupancy[:, -1]
-        agent = _is_agent(last)
+        agent = is_agent(last)
         followed = [follow_agents(frames, steps, self.grid, self.dt) for frames, steps in zip(occupancy, motion, strict=True)]
         return Rollout(
             {
@@ -90,26 +90,6 @@ class ConstantVelocityWorldModel(WorldModel):
             agents, blobs, velocity = (rollout[name][world] for name in ("agents", "blobs", "velocity"))
             _move_on(voxels[world], agents, blobs, velocity, poses[world], ahead[world], self.grid)
         return Chunk(codes=None, voxels=voxels)
-
-
-def agent_blobs(occupancy: Tensor) -> tuple[Tensor, Tensor]:
-    """Agents seen from above: class int64 (N, X, Y), -1 where none, and number of the connected columns of one class.
-
-    occupancy: uint8 (N, X, Y, Z). The numbers, int64 (N, X, Y), are 0 where no agent is, and otherwise one and the same in
-    columns that touch by a side or a corner; they are not consecutive. The highest agent of a column counts.
-    """
-    agent = _is_agent(occupancy)
-    level = torch.arange(1, occupancy.shape[-1] + 1, device=occupancy.device)
-    top = (agent * level).amax(-1, keepdim=True)
-    classes = occupancy.gather(-1, (top - 1).clamp(min=0)).squeeze(-1).long().masked_fill(top.squeeze(-1) == 0, -1)
-    there = torch.stack([classes == c for c in AGENTS], dim=1)
-    number = torch.arange(1, classes[0].numel() + 1, device=classes.device, dtype=torch.float32).reshape(classes.shape[1:])
-    label = number * there
-    while True:
-        spread = F.max_pool2d(label, 3, stride=1, padding=1) * there
-        if torch.equal(spread, label):
-            return classes, label.amax(1).long()
-        label = spread
 
 
 def follow_agents(occupancy: Tensor, motion: Tensor, grid: Grid, dt: float) -> tuple[Tensor, Tensor]:
@@ -211,9 +191,3 @@ def _by_velocity(numbers: Tensor, speeds: Tensor) -> list[tuple[Tensor, Tensor]]
     here = (numbers > 0).nonzero().squeeze(1)
     velocities, group = speeds[here].unique(dim=0, return_inverse=True)
     return [(numbers[here[group == g]].unique(), velocity) for g, velocity in enumerate(velocities)]
-
-
-def _is_agent(occupancy: Tensor) -> Tensor:
-    table = torch.zeros(256, dtype=torch.bool, device=occupancy.device)
-    table[list(AGENTS)] = True
-    return table[occupancy.int()]

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from models import metrics
+from models.agent_flow import AgentFlow
 from models.baselines import ConstantVelocityWorldModel, CopyWorldModel
+from models.carry_world_model import CarryWorldModel
 from models.evaluation_cells import Scores, number, seen_columns, subset_masks
 from models.evaluation_clips import ClipBatch, batches
 from models.evaluation_motion import MotionTally, motion_response
@@ -51,7 +53,7 @@ def evaluate_world_model(
     Raises ValueError if no clip is long enough.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    baselines = baseline_models(model.grid, model.dt, model.chunk_frames)
+    baselines = baseline_models(model.grid, model.dt, model.chunk_frames, getattr(model, "flow", None))
     history = max(method.history_frames for method in (model, baselines["warp_cv"]))
     history += -history % model.chunk_frames
     least = history + model.chunk_frames
@@ -85,9 +87,10 @@ def evaluate_world_model(
     return out
 
 
-def baseline_models(grid: Grid, dt: float, chunk_frames: int) -> dict[str, WorldModel]:
-    """The three models that learn nothing, by the names they have in results: copy, warp, warp_cv."""
-    return {
+def baseline_models(grid: Grid, dt: float, chunk_frames: int, flow: AgentFlow | None = None) -> dict[str, WorldModel]:
+    """The models to beat, by the names they have in results: copy, warp, warp_cv; and carry, where there is a trained flow."""
+    learned: dict[str, WorldModel] = {} if flow is None else {"carry": CarryWorldModel(flow, dt)}
+    return learned | {
         "copy": CopyWorldModel(grid, dt, chunk_frames),
         "warp": WarpWorldModel(grid, dt, chunk_frames),
         "warp_cv": ConstantVelocityWorldModel(grid, dt, chunk_frames),

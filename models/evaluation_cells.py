@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models import metrics
 from models.warp import UNKNOWN
-from scenes.grid import AGENTS, Grid
+from scenes.grid import AGENTS, Grid, is_agent
 from scenes.motion import accumulate, relative, transform
 
 
@@ -44,7 +44,7 @@ def moved_cells(frames: Tensor, carried: Tensor) -> Tensor:
     """
     moved = _unexplained(frames, carried) | _unexplained(carried, frames)
     around = F.max_pool2d(moved.movedim(-1, 1).float(), 3, stride=1, padding=1).movedim(1, -1) > 0
-    agent = _is_agent(frames) | _is_agent(carried)
+    agent = is_agent(frames) | is_agent(carried)
     return around & agent & (frames != carried) & (carried != UNKNOWN)
 
 
@@ -55,13 +55,7 @@ def _unexplained(a: Tensor, b: Tensor) -> Tensor:
     for i in range(3):
         for j in range(3):
             near |= a == padded[:, i : i + nx, j : j + ny]
-    return _is_agent(a) & ~near & (b != UNKNOWN)
-
-
-def _is_agent(occupancy: Tensor) -> Tensor:
-    table = torch.zeros(256, dtype=torch.bool, device=occupancy.device)
-    table[list(AGENTS)] = True
-    return table[occupancy.int()]
+    return is_agent(a) & ~near & (b != UNKNOWN)
 
 
 def subset_masks(truth: Tensor, predictions: list[Tensor], carried: Tensor, seen: Tensor) -> dict[str, Tensor]:

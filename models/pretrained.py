@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from models.agent_flow import AgentFlow, AgentFlowConfig
 from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
 from models.tokenizer import ChunkTokenizer, TokenizerConfig
 from models.world_model import LearnedWorldModel, WorldModelConfig
@@ -16,14 +17,17 @@ BUNDLED = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_pretrained(model: LearnedWorldModel | ChunkTokenizer, folder: Path | str, *, half: bool = False) -> None:
-    """Write config and weights of a world model or of a tokenizer alone; `half` stores floats in 16 bits."""
+def save_pretrained(model: LearnedWorldModel | ChunkTokenizer | AgentFlow, folder: Path | str, *, half: bool = False) -> None:
+    """Write config and weights of a world model, or of a tokenizer or flow alone; `half` stores floats in 16 bits."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
     write_tensors(folder / WEIGHTS, half_floats(tensors) if half else tensors)
     if isinstance(model, LearnedWorldModel):
         write_json(folder / CONFIG, {"kind": "world_model", "config": asdict(model.cfg)})
+    elif isinstance(model, AgentFlow):
+        config = {"grid": asdict(model.grid), "chunk_frames": model.chunk_frames, "flow": asdict(model.cfg)}
+        write_json(folder / CONFIG, {"kind": "agent_flow", "config": config})
     else:
         config = {"grid": asdict(model.grid), "tokenizer": asdict(model.cfg)}
         write_json(folder / CONFIG, {"kind": "tokenizer", "config": config})
@@ -49,6 +53,19 @@ def load_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> Chun
     tokenizer = ChunkTokenizer(grid, cfg)
     load_weights(tokenizer, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return tokenizer.eval().requires_grad_(False).to(device)
+
+
+def load_agent_flow(name: str | Path, device: torch.device | str = "cpu") -> AgentFlow:
+    """Agent flow from a folder written by `occsora train-agent-flow`, or the one inside a world model."""
+    folder = find_pretrained(name)
+    if read_json(folder / CONFIG).get("kind") == "world_model":
+        return from_pretrained(folder, device).flow
+    config = _config(folder, "agent_flow")
+    where = str(folder / CONFIG)
+    grid, cfg = from_plain(Grid, config["grid"], where), from_plain(AgentFlowConfig, config["flow"], where)
+    flow = AgentFlow(grid, int(config["chunk_frames"]), cfg)
+    load_weights(flow, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return flow.eval().requires_grad_(False).to(device)
 
 
 def find_pretrained(name: str | Path) -> Path:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
+from models.layers import ConvBlock, Downsample, Upsample, fold, unfold
 from models.quantizer import ProductQuantizer, Quantized
 from scenes.grid import Grid, check_occupancy
 
@@ -47,51 +47,6 @@ class TokenizerConfig:
     def latent_dim(self) -> int:
         """Channels of a latent: G * D."""
         return self.groups * self.code_dim
-
-
-class ConvBlock(nn.Module):
-    """ConvNeXt block on (B, H, W, C): depthwise 5x5, normalisation, widening by two, GELU, narrowing, residual."""
-
-    def __init__(self, width: int, expansion: int = 2) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(width, width, kernel_size=5, padding=2, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
-        nn.init.zeros_(self.narrow.bias)
-        with torch.no_grad():
-            self.narrow.weight.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, H, W, C) -> (B, H, W, C)."""
-        y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.narrow(nn.functional.gelu(self.widen(self.norm(y)), approximate="tanh"))
-
-
-class Downsample(nn.Module):
-    """Halve height and width: each 2x2 square of (B, H, W, C) becomes one place with `out` channels."""
-
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(4 * width, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, H, W, C) -> (B, H / 2, W / 2, out)."""
-        return self.project(rearrange(self.norm(x), "b (h p) (w q) c -> b h w (p q c)", p=2, q=2))
-
-
-class Upsample(nn.Module):
-    """Double height and width: each place of (B, H, W, C) becomes a 2x2 square with `out` channels."""
-
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 4 * out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, H, W, C) -> (B, 2 H, 2 W, out)."""
-        return rearrange(self.project(self.norm(x)), "b h w (p q c) -> b (h p) (w q) c", p=2, q=2)
 
 
 class Encoder(nn.Module):
@@ -148,16 +103,6 @@ class Decoder(nn.Module):
         """Latents (B, h, w, G * D) -> most likely class of every voxel, uint8 (B, F, X, Y, Z)."""
         ids = self.logits(self.places(latents)).argmax(-1).to(torch.uint8)
         return unfold(ids, self.frames, self.height)
-
-
-def fold(occupancy: Tensor) -> Tensor:
-    """Voxels (B, F, X, Y, Z) gathered by 2x2 columns: (B, X / 2, Y / 2, 4 F Z)."""
-    return rearrange(occupancy, "b f (x p) (y q) z -> b x y (p q f z)", p=2, q=2)
-
-
-def unfold(folded: Tensor, frames: int, height: int) -> Tensor:
-    """The inverse of `fold`: (B, X / 2, Y / 2, 4 F Z) -> (B, F, X, Y, Z)."""
-    return rearrange(folded, "b x y (p q f z) -> b f (x p) (y q) z", p=2, q=2, f=frames, z=height)
 
 
 class Reconstruction(NamedTuple):

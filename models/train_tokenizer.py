@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.layers import fold
 from models.losses import class_weights, voxel_loss
 from models.pretrained import save_pretrained
-from models.tokenizer import ChunkTokenizer, fold
+from models.tokenizer import ChunkTokenizer
 from models.training import Trainer, TrainingConfig, step_generator
 from models.warp import warp_chunk
 from models.world_model import WorldModelConfig

@@ -14,36 +14,40 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.agent_flow import AgentFlow
 from models.conditioning import Conditions
 from models.flow import draw_levels, shortcut_target
 from models.latent_cache import LatentSequences, encode_clips, unpack_bits
-from models.losses import class_weights, voxel_loss
+from models.layers import fold
+from models.losses import voxel_loss
 from models.pretrained import save_pretrained
-from models.tokenizer import ChunkTokenizer, fold
+from models.tokenizer import ChunkTokenizer
 from models.training import Trainer, TrainingConfig, step_generator
+from models.warp import UNKNOWN
 from models.world_model import LearnedWorldModel, WorldModelConfig
 from scenes.dataset import SceneClips
+from scenes.grid import is_agent
 from scenes.motion import accumulate
 from scenes.scene import Scene
 
 SHORTCUT_SHARE = 0.25  # of the sequences learn large steps, the others the flow itself
 HISTORY_NOISE = 0.3  # the history's level lies between 1 minus this and 1, mostly near 1
 COUNTERFACTUAL_SHARE = 0.25  # of the sequences leave the recorded path: brake, swerve, leave the road, hit something
-VOXEL_CHUNKS = 4  # noisiest predictions of a step that are also decoded and compared voxel by voxel
-VOXEL_WEIGHT = 0.2  # of that comparison; the error of latents alone lets thin things and agents blur away
+VOXEL_CHUNKS = 6  # noisiest predictions of a step that are also decoded and compared voxel by voxel
+VOXEL_WEIGHT = 2.0  # of that comparison; the error of latents alone lets thin things and agents blur away
+JACCARD_WEIGHT = 0.3  # beside the cross entropy of voxels, which has no class weights: they fatten rare things at every step
+CHANGED_WEIGHT = 3.0  # added weight of a token in which agents do not do what the flow foresaw: few, and what matters
 NO_HISTORY, NO_WARP, NO_ROUTE = 0.05, 0.1, 0.2  # shares of sequences that must do without
 
 
 class WorldModelTask(nn.Module):
     """The world model with its loss on a batch of encoded sequences."""
 
-    weights: Tensor
-
-    def __init__(self, model: LearnedWorldModel, frequency: Tensor, seed: int) -> None:
+    def __init__(self, model: LearnedWorldModel, seed: int) -> None:
         super().__init__()
         self.model, self.seed = model, seed
         self.model.tokenizer.requires_grad_(False)
-        self.register_buffer("weights", class_weights(frequency))
+        self.model.flow.requires_grad_(False)
 
     def forward(self, batch: LatentSequences, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, and the error of one-step predictions from pure noise beside that of the warp."""
@@ -74,24 +78,31 @@ class WorldModelTask(nn.Module):
                 target = torch.cat((shortcut_target(predict, noisy[head], level[head], size[head]), clean[led * chunks :]))
         predicted = predict(noisy, level, size)
         error = (predicted - target).square()
+        weight = 1 + CHANGED_WEIGHT * changed_tokens(batch.voxels, batch.carried, self.model.tokens).flatten(0, 1)
         noisiest = (level + 2 * (size > 0) + 0.1 * torch.rand(len(level), generator=generator).to(level)).argsort()
-        voxels = self._voxel_loss(predicted[noisiest[:VOXEL_CHUNKS]], clean[noisiest[:VOXEL_CHUNKS]], generator)
+        chosen = noisiest[:VOXEL_CHUNKS]
+        carried = batch.carried.masked_fill((cond.warp_level == 0)[:, :, None, None, None, None], UNKNOWN)
+        voxels = self._voxel_loss(
+            predicted[chosen], carried.flatten(0, 1)[chosen], batch.voxels.flatten(0, 1)[chosen], generator
+        )
         start = ((level == 0) & (size == 0)).float()
-        carried = (cond.warped.flatten(0, 1) - clean).square()
-        from_noise, warp = ((part.mean((1, 2)) * start).sum() / start.sum().clamp(min=1) for part in (error, carried))
-        loss = error.mean() + VOXEL_WEIGHT * voxels
-        return {"loss": loss, "latents": error.mean(), "voxels": voxels, "from_noise": from_noise, "warp": warp}
+        still = (cond.warped.flatten(0, 1) - clean).square()
+        from_noise, warp = ((part.mean((1, 2)) * start).sum() / start.sum().clamp(min=1) for part in (error, still))
+        latents_error = (error.mean(-1) * weight).sum() / weight.sum()
+        loss = latents_error + VOXEL_WEIGHT * voxels
+        return {"loss": loss, "latents": latents_error, "voxels": voxels, "from_noise": from_noise, "warp": warp}
 
-    def _voxel_loss(self, predicted: Tensor, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of the voxels that predicted latents (M, N, C) become against those of true codes, at half of the places."""
-        tokenizer = self.model.tokenizer
-        shape = (len(predicted), *self.model.tokens, predicted.shape[-1])
-        with torch.no_grad():
-            truth = fold(tokenizer.decode(clean.reshape(shape)))
-        places = tokenizer.decoder.places(tokenizer.quantizer(predicted.reshape(shape)).latents).flatten(0, 2)
-        pick = torch.randperm(len(places), generator=generator)[: len(places) // 2].to(places.device)
-        logits = tokenizer.decoder.logits(places[pick]).flatten(0, 1)
-        return sum(voxel_loss(logits, truth.flatten(0, 2)[pick].flatten(), self.weights), logits.new_zeros(()))
+    def _voxel_loss(self, predicted: Tensor, carried: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss of the voxels that predicted latents (M, N, C) become, against the truth uint8 (M, F, X, Y, Z), at half of the
+        places."""
+        tokenizer, blend = self.model.tokenizer, self.model.blend
+        snapped = tokenizer.quantizer(predicted.unflatten(1, self.model.tokens)).latents
+        places = [part.flatten(0, 2) for part in blend.features(tokenizer.decoder, snapped, carried)]
+        pick = torch.randperm(len(places[0]), generator=generator)[: len(places[0]) // 2].to(truth.device)
+        logits = blend.logits(tokenizer.decoder, *(part[pick] for part in places)).flatten(0, 1)
+        even = torch.ones(logits.shape[-1], device=logits.device)
+        cross_entropy, jaccard = voxel_loss(logits, fold(truth).flatten(0, 2)[pick].flatten(), even)
+        return cross_entropy + JACCARD_WEIGHT * jaccard
 
     def _sequences(self, batch: LatentSequences, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """Clean latents (B, S, N, C) and their conditions, with parts left out and the warped past corrupted at random."""
@@ -132,8 +143,17 @@ class WorldModelTask(nn.Module):
         return torch.lerp(noise, latents, level[..., None, None])
 
 
+def changed_tokens(voxels: Tensor, carried: Tensor, tokens: tuple[int, int]) -> Tensor:
+    """1 where agents make the truth differ from what was carried along, else 0: (B, S, N) from (B, S, F, X, Y, Z) each."""
+    differs = (voxels != carried) & (carried != UNKNOWN) & (is_agent(voxels) | is_agent(carried))
+    columns = differs.any(-1).any(2).flatten(0, 1).float()
+    pooled = nn.functional.max_pool2d(columns, columns.shape[-1] // tokens[1])
+    return pooled.flatten(1).unflatten(0, voxels.shape[:2])
+
+
 def build_cache(
     tokenizer: ChunkTokenizer,
+    flow: AgentFlow,
     scenes: Sequence[Scene],
     model: WorldModelConfig,
     sequences: int,
@@ -154,49 +174,43 @@ def build_cache(
     for index in track(range(math.ceil(sequences / size)), description="encoding sequences"):
         path = folder / f"part-{index:05d}.safetensors"
         if not path.is_file():
-            encode_clips(tokenizer, clips, range(index * size, (index + 1) * size)).save(path)
+            encode_clips(tokenizer, flow, clips, range(index * size, (index + 1) * size)).save(path)
         parts.append(LatentSequences.load(path))
     return LatentSequences.join(parts)
 
 
-def _same_tokenizer(one: ChunkTokenizer, other: ChunkTokenizer) -> bool:
+def _same(one: nn.Module, other: nn.Module) -> bool:
     mine, theirs = one.state_dict(), other.state_dict()
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name].cpu(), theirs[name].cpu()) for name in mine)
-
-
-@torch.no_grad()
-def cached_frequency(tokenizer: ChunkTokenizer, cache: LatentSequences, samples: int = 16) -> Tensor:
-    """Share of each class among the voxels of a few cached sequences, (C,)."""
-    device = next(tokenizer.parameters()).device
-    codes = cache.codes[:samples, 0].to(device).unflatten(1, tokenizer.token_shape[:2])
-    counts = torch.bincount(tokenizer.decode(tokenizer.lookup(codes)).flatten().int(), minlength=tokenizer.grid.num_classes)
-    return (counts / counts.sum()).cpu()
 
 
 def train_world_model(
     scenes: Sequence[Scene],
     tokenizer: ChunkTokenizer,
+    flow: AgentFlow,
     model: WorldModelConfig,
     cfg: TrainingConfig,
     sequences: int,
     chunks: int,
     start: LearnedWorldModel | None = None,
 ) -> Path:
-    """Train the transformer of a world model on the codes of a trained tokenizer; returns the folder of the finished model.
+    """Train transformer and blend of a world model on a trained tokenizer and flow; returns the folder of the finished model.
 
-    start: a trained world model of the same tokenizer and shape to go on from, for fine-tuning.
+    start: a trained world model of the same tokenizer, flow and shape to go on from, for fine-tuning.
     """
-    if start is not None and not _same_tokenizer(start.tokenizer, tokenizer):
-        raise ValueError("start: expected a world model with the very tokenizer that is given, found another")
-    if (tokenizer.grid, tokenizer.cfg) != (model.grid, model.tokenizer):
-        model = replace(model, grid=tokenizer.grid, tokenizer=tokenizer.cfg)
-    cache = build_cache(tokenizer, scenes, model, sequences, chunks, cfg.out / "latents", cfg.seed)
+    if start is not None and not (_same(start.tokenizer, tokenizer) and _same(start.flow, flow)):
+        raise ValueError("start: expected a world model with the very tokenizer and flow that are given, found others")
+    if (flow.grid, flow.chunk_frames) != (tokenizer.grid, tokenizer.cfg.chunk_frames):
+        raise ValueError(f"flow: is for {flow.grid.shape} and {flow.chunk_frames} frames a chunk, the tokenizer is not")
+    model = replace(model, grid=tokenizer.grid, tokenizer=tokenizer.cfg, flow=flow.cfg)
+    cache = build_cache(tokenizer, flow, scenes, model, sequences, chunks, cfg.out / "latents", cfg.seed)
     torch.manual_seed(cfg.seed)
     world_model = LearnedWorldModel(model)
     world_model.tokenizer.load_state_dict(tokenizer.state_dict())
+    world_model.flow.load_state_dict(flow.state_dict())
     if start is not None:
         world_model.load_state_dict(start.state_dict())
-    task = WorldModelTask(world_model, cached_frequency(tokenizer, cache), cfg.seed)
+    task = WorldModelTask(world_model, cfg.seed)
 
     def make_batch(step: int) -> LatentSequences:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes

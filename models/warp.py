@@ -13,11 +13,11 @@ UNKNOWN = 255  # marks cells that the source frame did not see
 
 
 def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Tensor:
-    """Occupancy uint8 (N, X, Y, Z) as seen from `pose` (N, 3), the new ego frame in the old one; unseen cells become `fill`.
+    """Occupancy uint8 (N, X, Y, any) as seen from `pose` (N, 3), the new ego frame in the old one; unseen cells become `fill`.
 
     Nearest voxel column; the ego moves in the plane, so heights stay.
     """
-    count, (nx, ny, nz) = len(occupancy), grid.shape
+    count, nx, ny, nz = occupancy.shape
     centres = grid.column_centres().reshape(1, nx * ny, 2).to(pose.device)
     origin = centres.new_tensor(grid.origin[:2])
     index = ((transform(pose.to(torch.float64), centres) - origin) / grid.voxel).floor().long()
@@ -32,7 +32,7 @@ def warp_chunk(last: Tensor, motion: Tensor, grid: Grid, fill: int = UNKNOWN) ->
     batch, frames = motion.shape[:2]
     poses = accumulate(motion).reshape(batch * frames, 3)
     warped = warp(last.repeat_interleave(frames, dim=0), poses, grid, fill)
-    return warped.reshape(batch, frames, *grid.shape)
+    return warped.reshape(batch, frames, *last.shape[1:])
 
 
 class WarpWorldModel(WorldModel):

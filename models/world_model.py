@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from kernels import philox_normal
+from models.agent_flow import AgentFlow, AgentFlowConfig
+from models.blend import Blend
+from models.carry_world_model import carry_on, empty_past, see
 from models.conditioning import KNOWN_PARTS, Conditioner, Conditions, history_conditions, known_share, route_tokens
 from models.flow import sample
 from models.interface import Chunk, Rollout, WorldModel
 from models.tokenizer import STRIDE, ChunkTokenizer, TokenizerConfig
 from models.transformer import KeyValues, TransformerConfig, Window, WorldTransformer
-from models.warp import warp_chunk
 from scenes.grid import MINI, Grid, check_occupancy
 from scenes.motion import accumulate
 from scenes.route import ROUTE_CHANNELS
@@ -27,6 +29,7 @@ class WorldModelConfig:
         grid: voxel grid of all occupancy.
         dt: seconds between frames.
         tokenizer: shape of the tokenizer.
+        flow: shape of the network that sees how agents move.
         transformer: shape of the diffusion transformer.
         denoising_steps: network calls a chunk (NFE) in rollouts.
     """
@@ -34,15 +37,17 @@ class WorldModelConfig:
     grid: Grid = MINI
     dt: float = 0.25
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    flow: AgentFlowConfig = field(default_factory=AgentFlowConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     denoising_steps: int = 2
 
 
 class LearnedWorldModel(WorldModel):
-    """Imagines the next chunk as codes: the past is cached as keys and values, warped once as extra input, and never re-read.
+    """Imagines the next chunk as codes, against what the last frame becomes when it is carried along.
 
-    A step costs `denoising_steps` calls of the transformer, one more that writes the snapped chunk into the cache, one encoding
-    of the warped last frame and one decoding.
+    A step: the agents' flow says how the agents of the last frame move on; that frame is carried along, agents driving, the
+    rest rigid; the transformer samples what changes against it, with the past cached as keys and values; the sample is snapped
+    to codes and decoded with the carried frame at hand. What is then shown is encoded once more and written into the cache.
     """
 
     def __init__(self, cfg: WorldModelConfig) -> None:
@@ -55,6 +60,8 @@ class LearnedWorldModel(WorldModel):
         self.token_shape, self.num_codes = self.tokenizer.token_shape, cfg.tokenizer.num_codes
         latent = cfg.tokenizer.latent_dim
         self.conditioner = Conditioner(latent, STRIDE, self.chunk_frames, cfg.transformer.width)
+        self.flow = AgentFlow(cfg.grid, self.chunk_frames, cfg.flow)
+        self.blend = Blend(cfg.grid, cfg.tokenizer)
         tokens = (self.token_shape[0], self.token_shape[1])
         self.transformer = WorldTransformer(cfg.grid, tokens, self.conditioner.inputs, latent, cfg.transformer)
         self.denoising_steps = cfg.denoising_steps
@@ -68,7 +75,7 @@ class LearnedWorldModel(WorldModel):
     def predict(self, noisy: Tensor, cond: Conditions, level: Tensor, size: Tensor, contexts: list, window: Window) -> Tensor:
         """Clean latents (B, S, N, C) predicted from noisy ones; level and size (B, S).
 
-        The network predicts what changes against the warped past, so that it starts from 'carry everything along rigidly'.
+        The network predicts what changes against the carried past, so that it starts from 'all goes on as it did'.
         """
         condition = self.conditioner.condition(cond, level, size)
         change = self.transformer.denoise(self.conditioner.tokens(noisy, cond), condition, contexts, window)
@@ -113,18 +120,19 @@ class LearnedWorldModel(WorldModel):
         rollout["cache_poses"][:, -chunks:], rollout["cached"][:, -chunks:] = poses, True
         rollout["pose"] = poses[:, -1].clone()
         rollout["codes"] = codes.reshape(batch, chunks, *self.tokenizer.token_shape)[:, -1].clone()
-        rollout["voxels"] = occupancy[:, -1].clone()
+        see(rollout, occupancy, motion, self.flow)
         return rollout
 
     @torch.no_grad()
     def advance(self, rollout: Rollout, motion: Tensor, route: Tensor | None = None, *, decode: bool = True) -> Chunk:
-        """See `WorldModel.advance`; voxels are decoded in any case, since the next step warps them."""
+        """See `WorldModel.advance`; voxels are decoded in any case, since the next step carries them along."""
         batch = len(rollout)
         if motion.shape != (batch, self.chunk_frames, 3):
             raise ValueError(f"advance: expected motion ({batch}, {self.chunk_frames}, 3), found {tuple(motion.shape)}")
         if route is not None and route.shape != (batch, ROUTE_CHANNELS, *self.grid.shape[:2]):
             raise ValueError(f"advance: expected route ({batch}, 2, X, Y) on {self.grid.shape}, found {tuple(route.shape)}")
-        cond = self._conditions(motion.unsqueeze(1), rollout["voxels"], route)
+        carried = carry_on(rollout, motion, self.flow, self.dt)
+        cond = self._conditions(motion.unsqueeze(1), carried, route)
         cond.warp_level = cond.warp_level * rollout["cached"][:, -1:]  # a world without history has nothing to carry along
         pose = accumulate(motion, rollout["pose"])[:, -1]
         line = torch.cat((rollout["cache_poses"], pose.unsqueeze(1)), dim=1)
@@ -137,11 +145,13 @@ class LearnedWorldModel(WorldModel):
         shape = (self.tokens[0] * self.tokens[1], self.cfg.tokenizer.latent_dim)
         noise = philox_normal(rollout["seeds"], rollout["step"], 0, shape)
         latents = sample(predict, noise, self.denoising_steps).unflatten(1, self.tokens)
-        codes, snapped = self.tokenizer.snap(latents)
+        _, snapped = self.tokenizer.snap(latents)
+        voxels = self.blend(self.tokenizer.decoder, snapped, carried)
+        codes, shown = self.tokenizer.snap(self.tokenizer.encode(voxels))
         ones = torch.ones(batch, 1, device=motion.device)
-        written, _ = self.write(snapped.flatten(1, 2).unsqueeze(1), cond, ones, window, contexts)
-        voxels = self.tokenizer.decode(snapped)
-        self._remember(rollout, written, pose, codes, voxels)
+        written, _ = self.write(shown.flatten(1, 2).unsqueeze(1), cond, ones, window, contexts)
+        self._remember(rollout, written, pose, codes)
+        see(rollout, voxels, motion, self.flow)
         return Chunk(codes=codes, voxels=voxels if decode else None)
 
     @torch.no_grad()
@@ -169,21 +179,20 @@ class LearnedWorldModel(WorldModel):
                 "cached": torch.zeros(batch, cfg.window, dtype=torch.bool, device=device),
                 "pose": torch.zeros(batch, 3, dtype=torch.float64, device=device),
                 "codes": torch.zeros(batch, *self.tokenizer.token_shape, dtype=torch.int16, device=device),
-                "voxels": torch.full((batch, *self.grid.shape), self.grid.free, dtype=torch.uint8, device=device),
+                **empty_past(self.flow, batch, device),
                 "seeds": seeds.to(device, torch.int64).clone(),
                 "step": torch.zeros(batch, dtype=torch.int64, device=device),
             }
         )
 
-    def _conditions(self, motion: Tensor, last: Tensor | None = None, route: Tensor | None = None) -> Conditions:
-        """Conditions of frames under motion (B, S, F, 3); with the last voxels and a route for a single new frame."""
+    def _conditions(self, motion: Tensor, carried: Tensor | None = None, route: Tensor | None = None) -> Conditions:
+        """Conditions of frames under motion (B, S, F, 3); with the carried past and a route for a single new frame."""
         batch, frames, device = *motion.shape[:2], motion.device
         count, latent = self.tokens[0] * self.tokens[1], self.cfg.tokenizer.latent_dim
         warped = torch.zeros(batch, frames, count, latent, device=device)
         known = torch.zeros(batch, frames, count, KNOWN_PARTS**2, device=device)
         level = torch.zeros(batch, frames, device=device)
-        if last is not None:
-            carried = warp_chunk(last, motion[:, 0], self.grid)
+        if carried is not None:
             warped = self.tokenizer.encode(carried).flatten(1, 2).unsqueeze(1)
             known = known_share(carried, self.tokens).unsqueeze(1)
             level = torch.ones(batch, frames, device=device)
@@ -193,11 +202,11 @@ class LearnedWorldModel(WorldModel):
         has_route = torch.full((batch, frames), float(route is not None), device=device)
         return Conditions(motion, warped, known, level, told, has_route)
 
-    def _remember(self, rollout: Rollout, written: KeyValues, pose: Tensor, codes: Tensor, voxels: Tensor) -> None:
+    def _remember(self, rollout: Rollout, written: KeyValues, pose: Tensor, codes: Tensor) -> None:
         """Drop the oldest cached frame of every world and append the new one."""
         rollout["keys"] = torch.cat((rollout["keys"][:, 1:], written.keys), dim=1)
         rollout["values"] = torch.cat((rollout["values"][:, 1:], written.values), dim=1)
         rollout["cache_poses"] = torch.cat((rollout["cache_poses"][:, 1:], pose.unsqueeze(1)), dim=1)
         rollout["cached"] = torch.cat((rollout["cached"][:, 1:], torch.ones_like(rollout["cached"][:, :1])), dim=1)
-        rollout["pose"], rollout["codes"], rollout["voxels"] = pose, codes, voxels[:, -1].contiguous()
+        rollout["pose"], rollout["codes"] = pose, codes
         rollout["step"] = rollout["step"] + 1

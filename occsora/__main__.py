@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-world-model", "train-agent")
+COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-agent-flow", "train-world-model", "train-agent")
 EXTRAS = {
     "stable_baselines3": "agents",
     "libsumo": "sumo",

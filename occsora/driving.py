@@ -13,7 +13,7 @@ from models.warp import WarpWorldModel
 from occworld_env.env import OccSoraEnv
 from occworld_env.loading import ModelSource
 from scenes.grid import MINI
-from scenes.scenarionet import load_scenario
+from scenes.scenarionet import load_scenario, recordings
 from scenes.scene import Scene
 from scenes.scene_file import SUFFIX, load_scene, scene_paths
 
@@ -30,21 +30,16 @@ def find_scenes(path: Path | None) -> Sequence[Scene] | None:
     if not path.exists():
         raise FileNotFoundError(f"--scenes: {path} does not exist")
     if is_recorded(path):
-        return [load_scenario(item) for item in _recordings(path)]
+        return [load_scenario(item) for item in recordings(path)]
     files = scene_paths(path) if path.is_dir() and any(path.glob(f"*{SUFFIX}")) else [path] * path.name.endswith(SUFFIX)
     if not files:
         raise ValueError(f"--scenes: {path}: expected scene files (*{SUFFIX}) or ScenarioNet recordings (*.pkl), found none")
     return [load_scene(item) for item in files]
 
 
-def _recordings(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.pkl")) if path.is_dir() else [path] * (path.suffix == ".pkl")
-    return [file for file in files if not file.name.startswith("dataset_")]  # ScenarioNet's own index files
-
-
 def is_recorded(path: Path | None) -> bool:
     """Whether `find_scenes` reads ScenarioNet recordings there."""
-    return path is not None and bool(_recordings(path))
+    return path is not None and bool(recordings(path))
 
 
 def find_model(name: str | None) -> ModelSource:

@@ -1,4 +1,4 @@
-"""Make scene files: SUMO traffic in generated towns, or on the streets of an OpenStreetMap extract."""
+"""Make scene files: SUMO traffic in generated towns or on the streets of an OpenStreetMap extract, or recorded driving."""
 
 from __future__ import annotations
 
@@ -54,41 +54,74 @@ class MakeScenesOsm:
     """Processes that work side by side."""
 
 
+@dataclass(frozen=True)
+class MakeScenesScenarioNet:
+    """Recorded driving (nuScenes, Waymo, nuPlan, Argoverse 2) in ScenarioNet's format, one scene a recording."""
+
+    folder: tyro.conf.Positional[Path]
+    """The recordings: a folder with .pkl files, or one of them; they are read without running any code in them."""
+    out: Path
+    """Folder for the scene files; recordings whose file is there already are skipped."""
+    jobs: int = 1
+    """Processes that work side by side."""
+
+
+MakeScenes = MakeScenesSumo | MakeScenesOsm | MakeScenesScenarioNet
 COMMAND = (
     Annotated[MakeScenesSumo, tyro.conf.subcommand("sumo", prefix_name=False)]
     | Annotated[MakeScenesOsm, tyro.conf.subcommand("osm", prefix_name=False)]
+    | Annotated[MakeScenesScenarioNet, tyro.conf.subcommand("scenarionet", prefix_name=False)]
 )
 
 
-def make_scenes(config: MakeScenesSumo | MakeScenesOsm) -> list[Path]:
-    """Make all scenes that are not there yet; returns the paths of all of them, in the order of their seeds.
+def make_scenes(config: MakeScenes) -> list[Path]:
+    """Make all scenes that are not there yet; returns the paths of all of them, in the order of their seeds or names.
 
     ValueError that names what failed, after the others are done.
     """
+    wanted = _wanted(config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    tasks = {path: (config, origin, path) for path, origin in wanted.items() if not path.is_file()}
+    run_tasks(make_one, tasks, config.jobs, title="scenes")
+    return list(wanted)
+
+
+def _wanted(config: MakeScenes) -> dict[Path, int | Path]:
+    """The scene files that are asked for, and the seed or recording each is made from."""
+    if isinstance(config, MakeScenesScenarioNet):
+        from scenes.scenarionet import recordings
+
+        found = recordings(config.folder)
+        if not found:
+            raise FileNotFoundError(f"{config.folder}: expected ScenarioNet recordings (*.pkl), found none")
+        return {config.out / f"{path.stem}{SUFFIX}": path for path in found}
     if isinstance(config, MakeScenesOsm) and not config.file.is_file():
         raise FileNotFoundError(f"{config.file}: expected an OpenStreetMap extract (.osm or .osm.xml), found no such file")
     stem = "sumo" if isinstance(config, MakeScenesSumo) else config.file.name.split(".")[0]
-    paths = {seed: config.out / f"{stem}-{seed:04d}{SUFFIX}" for seed in parse_seeds(config.seeds)}
-    config.out.mkdir(parents=True, exist_ok=True)
-    tasks = {path: (config, seed, path) for seed, path in paths.items() if not path.is_file()}
-    run_tasks(make_one, tasks, config.jobs, title="scenes")
-    return list(paths.values())
+    return {config.out / f"{stem}-{seed:04d}{SUFFIX}": seed for seed in parse_seeds(config.seeds)}
 
 
-def make_one(config: MakeScenesSumo | MakeScenesOsm, seed: int, path: Path) -> float:
-    """Make and save the scene of one seed; returns the seconds of driving of all its egos together."""
+def make_one(config: MakeScenes, origin: int | Path, path: Path) -> float:
+    """Make and save the scene of one seed or recording; returns the seconds of driving of all its egos together."""
     import torch
 
-    from scenes import sumo
-
     torch.set_num_threads(1)
-    scene: Scene
-    if isinstance(config, MakeScenesSumo):
-        scene = sumo.make_scene(seed, config.seconds, config.dt, None if config.layout == "any" else config.layout)
-    else:
-        scene = sumo.scene_from_osm(config.file, seed, config.seconds, config.dt)
+    scene = _scene(config, origin)
     save_scene(scene, path)
     return sum(end - start for start, end in map(scene.ego_span, scene.egos))
+
+
+def _scene(config: MakeScenes, origin: int | Path) -> Scene:
+    if isinstance(origin, Path):
+        from scenes.scenarionet import load_scenario
+
+        return load_scenario(origin)
+    from scenes import sumo
+
+    if isinstance(config, MakeScenesSumo):
+        return sumo.make_scene(origin, config.seconds, config.dt, None if config.layout == "any" else config.layout)
+    assert isinstance(config, MakeScenesOsm)
+    return sumo.scene_from_osm(config.file, origin, config.seconds, config.dt)
 
 
 def parse_seeds(text: str) -> range:
@@ -126,7 +159,7 @@ def run_tasks(work: Callable[..., float], tasks: Mapping[Path, tuple[object, ...
         raise ValueError(f"{len(failed)} of {len(tasks)} scenes failed: {listed}")
 
 
-def run(config: MakeScenesSumo | MakeScenesOsm) -> None:
+def run(config: MakeScenes) -> None:
     """Make the scenes and say where they are."""
     paths = make_scenes(config)
     Console(stderr=True).print(f"{len(paths)} scenes in {config.out}")

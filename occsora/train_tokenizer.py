@@ -11,7 +11,7 @@ from occsora.training_options import TrainingOptions
 class Config(TrainingOptions):
     """Train a chunk tokenizer on scenes; a run that was stopped goes on where it was."""
 
-    steps: int = 1400
+    steps: int = 2000
     """Optimiser steps in all; the learning rate falls to a twentieth by the last."""
     batch_size: int = 8
     """Chunks a step and process."""

@@ -51,7 +51,8 @@ class EnvConfig:
         max_lateral_acceleration: grip of the tyres, m/s^2; the steering is bounded so that a turn stays below it.
         offroute_distance: distance from the rear axle to the route that ends the episode, metres.
         offroad_share: share of the ego's footprint on surface known and not drivable that ends the episode, in (0, 1).
-        min_route: route that a start must have ahead, metres.
+        min_route: route that a drawn start must have ahead, metres.
+        min_speed: speed of the ego at a drawn start at the least, m/s; a queue that waits rarely starts in an imagined world.
         known_map: whether the world model is told the drivable surface of the scene's map beside the route.
         ego_classes: classes of the tracks that a start is drawn from.
         bank_size: number of start states drawn from the scenes, and kept encoded.
@@ -68,6 +69,7 @@ class EnvConfig:
     offroute_distance: float = 8.0
     offroad_share: float = 0.5
     min_route: float = 50.0
+    min_speed: float = 1.0
     known_map: bool = True
     ego_classes: tuple[str, ...] = ("car",)
     bank_size: int = 16
@@ -81,6 +83,8 @@ class EnvConfig:
         for name in ("target_speed", "max_steering_rate", "max_lateral_acceleration", "offroute_distance", "min_route"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)!r}")
+        if not self.min_speed >= 0:
+            raise ValueError(f"min_speed: expected 0 or more, found {self.min_speed!r}")
         if not 0 < self.offroad_share < 1:
             raise ValueError(f"offroad_share: expected a number between 0 and 1, found {self.offroad_share!r}")
         if self.bank_size < 1:

@@ -72,16 +72,14 @@ class SceneFolder(Sequence[Scene]):
 
 def _files(folder: Path) -> tuple[list[Path], Callable[[Path], Scene]]:
     """Scene files that `folder` holds, or that it is, and what reads them."""
+    from scenes.scenarionet import load_scenario, recordings
     from scenes.scene_file import SUFFIX, load_scene
 
     files = [folder] if folder.is_file() else sorted(folder.glob("*")) if folder.is_dir() else []
     ours = [path for path in files if path.suffix == SUFFIX]
-    recorded = [path for path in files if path.suffix == ".pkl" and path.stem not in ("dataset_summary", "dataset_mapping")]
     if ours:
         return ours, load_scene
-    if recorded:
-        from scenes.scenarionet import load_scenario
-
+    if recorded := recordings(folder):
         return recorded, load_scenario
     raise FileNotFoundError(f"{folder}: expected scene files (*{SUFFIX}) or recordings (*.pkl), found none")
 

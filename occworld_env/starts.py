@@ -99,15 +99,19 @@ class StartBank:
             first, last = self._span(scene, ego)
             start = named.get("start", first + 0.5 * int(rng.integers(max(1, math.floor((last - first) / 0.5) + 1))))
             try:
-                return self.get(StartKey(scene, ego, start), self.config.min_route)
+                return self.get(StartKey(scene, ego, start), self.config.min_route, self.config.min_speed)
             except UnusableStartError as error:
                 problem = str(error)
         tried = f"{ATTEMPTS} moments of {len(self.scenes)} scenes"
         raise ValueError(f"scenes: no usable start found in {tried}; the last: {problem}")
 
-    def get(self, key: StartKey, min_route: float = _SHORTEST_ROUTE) -> Start:
+    def get(self, key: StartKey, min_route: float = _SHORTEST_ROUTE, min_speed: float = 0.0) -> Start:
         """The start at `key`, encoded now if it is not kept; raises UnusableStartError."""
-        start = self._kept.get(key) or self._encode(key, min_route)
+        start = self._kept.get(key)
+        if start is None:
+            start = self._encode(key, min_route, min_speed)
+        else:
+            self._check_drive(self.scenes[key.scene], key, start.state.tensors, min_route, min_speed)
         self._kept[key] = start
         self._kept.move_to_end(key)
         while len(self._kept) > self.config.bank_size:
@@ -140,7 +144,7 @@ class StartBank:
             named["start"] = float(options["start"])
         return named
 
-    def _encode(self, key: StartKey, min_route: float) -> Start:
+    def _encode(self, key: StartKey, min_route: float, min_speed: float) -> Start:
         scene, model = self.scenes[key.scene], self.model
         first, last = self._span(key.scene, key.ego)
         if not first - 1e-6 <= key.start <= last + 1e-6:
@@ -149,7 +153,7 @@ class StartBank:
         times = key.start + model.dt * torch.arange(1 - model.history_frames, 1, dtype=torch.float64)
         poses = scene.ego_poses(key.ego, times.clamp(min=0.0)).cpu()
         state = self._vehicle_state(scene, key, poses)
-        self._check_route(scene, key, state, min_route)
+        self._check_drive(scene, key, state, min_route, min_speed)
         occupancy = render(scene, poses, times, model.grid, ego=key.ego).to(self.reach.device)
         state.update(self._sight(occupancy, poses))
         self._check_place(scene, key, state)
@@ -211,12 +215,18 @@ class StartBank:
             "voxels": occupancy[-frames:].unsqueeze(0),
         }
 
-    def _check_route(self, scene: Scene, key: StartKey, state: Mapping[str, Tensor], min_route: float) -> None:
+    def _check_drive(
+        self, scene: Scene, key: StartKey, state: Mapping[str, Tensor], min_route: float, min_speed: float
+    ) -> None:
+        """Raise UnusableStartError where the ego is too slow, off its route, or near its end."""
         place = locate(state["route"], state["pose"])
         left, aside = float(state["route_length"] - place.arc), float(place.lateral.abs())
         where = f"{scene.name}, ego {scene.tracks.ids[key.ego]}, {key.start:.2f} s"
         if left < min_route:
             raise UnusableStartError(f"{where}: the route goes on for {left:.1f} m, expected {min_route:.1f} m or more")
+        knows_speed = self.model.history_frames > 1  # one frame of history says nothing of it
+        if knows_speed and (speed := float(state["speed"])) < min_speed:
+            raise UnusableStartError(f"{where}: the ego drives at {speed:.1f} m/s, expected min_speed = {min_speed:g} or more")
         if aside > self.config.offroute_distance:
             raise UnusableStartError(f"{where}: the ego is {aside:.1f} m from its route")
 

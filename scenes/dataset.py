@@ -124,11 +124,7 @@ class SceneClips(Dataset[dict[str, Any]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.length:
-            raise IndexError(f"SceneClips: item {index} of {self.length}")
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-        scene, starts, early_starts = self.scenes[int(generator.integers(len(self.scenes)))]
-        ego, path = self._path(scene, starts, early_starts, generator)
+        scene, ego, path = self.drive(index)
         item = {
             "occupancy": render(scene, path.poses, path.times, self.grid, ego),
             "motion": motion_from_poses(path.poses),
@@ -138,6 +134,14 @@ class SceneClips(Dataset[dict[str, Any]]):
         if self.route_every:
             item["route"] = self._route(scene, ego, path.poses)
         return item
+
+    def drive(self, index: int) -> tuple[Scene, int, EgoPath]:
+        """What item i is rendered from: the scene, the track that is the ego, and its path."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"SceneClips: item {index} of {self.length}")
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
+        scene, starts, early_starts = self.scenes[int(generator.integers(len(self.scenes)))]
+        return scene, *self._path(scene, starts, early_starts, generator)
 
     def _path(self, scene: Scene, starts: Starts, early: Starts, generator: np.random.Generator) -> tuple[int, EgoPath]:
         """An ego of the scene and a path for it."""

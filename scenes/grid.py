@@ -138,3 +138,10 @@ def check_occupancy(occupancy: Tensor, grid: Grid, name: str = "occupancy") -> N
         raise ValueError(f"{name}: expected a last shape of {grid.shape}, found {tuple(occupancy.shape)}")
     if occupancy.numel() and int(occupancy.max()) >= grid.num_classes:
         raise ValueError(f"{name}: expected class ids below {grid.num_classes}, found {int(occupancy.max())}")
+
+
+def is_agent(occupancy: Tensor) -> Tensor:
+    """Which cells hold an agent (vehicle, cyclist or pedestrian), bool, from class ids uint8 of any shape."""
+    table = torch.zeros(256, dtype=torch.bool, device=occupancy.device)
+    table[list(AGENTS)] = True
+    return table[occupancy.int()]

@@ -81,7 +81,11 @@ def interpolate(poses: Tensor, index: Tensor) -> Tensor:
     index = index.clamp(0, last)
     low = index.floor().long().clamp(max=max(last - 1, 0))
     weight = (index - low).to(poses.dtype).unsqueeze(-1)
-    a, b = poses[..., low, :], poses[..., (low + 1).clamp(max=last), :]
+    return between(poses[..., low, :], poses[..., (low + 1).clamp(max=last), :], weight)
+
+
+def between(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Poses on the way from a to b, (..., 3) each, at weight (..., 1) in [0, 1]; yaw takes the shorter arc."""
     xy = a[..., :2] + weight * (b[..., :2] - a[..., :2])
     yaw = wrap_angle(a[..., 2:] + weight * wrap_angle(b[..., 2:] - a[..., 2:]))
     return torch.cat((xy, yaw), dim=-1)

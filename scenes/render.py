@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from scenes.scene import Scene, StaticWorld, Tracks
 
 # A box thinner than a voxel would slip between voxel centres, so each side is widened to this many voxels.
 _MIN_EXTENT = 1.0
+_NUMBER = 2**32 - 1  # the bits of a column's key that hold the number of its box
 
 
 def render(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | None = None, chunk: int = 16) -> Tensor:
@@ -30,9 +33,11 @@ def render(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | No
 
 def _render_frames(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | None) -> Tensor:
     occupancy = _render_static(scene.static, poses, grid)
-    agent, top = _agent_columns(scene.tracks, poses, times / scene.dt, grid, ego)
-    column = (agent != FREE).nonzero(as_tuple=True)
-    agent, top = agent[column], top[column]
+    boxes = boxes_in_reach(scene.tracks, poses, times / scene.dt, grid, ego)
+    owner = agent_columns(scene.tracks, boxes, len(poses), grid)
+    column = (owner >= 0).nonzero(as_tuple=True)
+    track = boxes.track[owner[column]]
+    agent, top = scene.tracks.classes[track], (scene.tracks.sizes[track, 2] * 100).to(torch.int32).float() / 100
     fill = _filled(torch.zeros_like(top), top, grid)
     occupancy[column] = torch.where(fill, agent[:, None], occupancy[column])
     return occupancy
@@ -62,26 +67,30 @@ def _filled(bottom: Tensor, top: Tensor, grid: Grid) -> Tensor:
     return (level >= low[:, None]) & (level < high[:, None])
 
 
-def _agent_columns(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None) -> tuple[Tensor, Tensor]:
-    """Class id, uint8 (N, X, Y), and height, float32 (N, X, Y), of the agent that stands in each column."""
-    frames, (nx, ny, _) = poses.shape[0], grid.shape
-    frame, agent, box = _boxes_in_reach(tracks, poses, index, grid, ego)
-    key = torch.zeros(frames * nx * ny, dtype=torch.int32, device=poses.device)
+class Boxes(NamedTuple):
+    """Boxes of agents that may touch the grid: frame number (P,), track number (P,) and pose in the ego frame (P, 3)."""
+
+    frame: Tensor
+    track: Tensor
+    pose: Tensor
+
+
+def agent_columns(tracks: Tracks, boxes: Boxes, frames: int, grid: Grid) -> Tensor:
+    """Which of the P boxes stands in each column, int64 (N, X, Y), -1 where none does; the highest wins."""
+    nx, ny, _ = grid.shape
+    key = torch.zeros(frames * nx * ny, dtype=torch.int64, device=boxes.pose.device)
     diagonal = tracks.sizes[:, :2].norm(dim=-1) / grid.voxel
     longest = int(diagonal.max()) + 3 if len(diagonal) else 0
     smaller = -1
     for window in (5, 9, 17, longest):  # boxes of like size together, so that small ones do not pay for large ones
-        pick = (diagonal[agent] > smaller) & (diagonal[agent] <= window - 2)
+        pick = (diagonal[boxes.track] > smaller) & (diagonal[boxes.track] <= window - 2)
         smaller = max(smaller, window - 2)
-        _stamp(key, tracks, frame[pick], agent[pick], box[pick], window, grid)
-    key = key.reshape(frames, nx, ny)
-    # key = (height in centimetres) * 32 + class id + 1: the highest box wins, on every device alike
-    agent_class = torch.where(key > 0, (key % 32 - 1).to(torch.uint8), torch.full_like(key, FREE, dtype=torch.uint8))
-    return agent_class, torch.div(key, 32, rounding_mode="floor").to(torch.float32) / 100
+        _stamp(key, tracks, boxes, pick.nonzero().squeeze(1), window, grid)
+    return (key & _NUMBER).reshape(frames, nx, ny) - 1
 
 
-def _boxes_in_reach(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Frame number (P,), track number (P,) and pose in the ego frame (P, 3) of the boxes that may touch the grid."""
+def boxes_in_reach(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None) -> Boxes:
+    """The boxes at fractional track frames index (N,) that may touch the grid of an ego at poses (N, 3)."""
     boxes = interpolate(tracks.poses, index).transpose(0, 1)
     low, high = index.floor().long(), index.ceil().long()
     last = tracks.valid.shape[1] - 1
@@ -93,21 +102,24 @@ def _boxes_in_reach(tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, eg
     reach = float(half.norm() + half.new_tensor(grid.origin[:2]).add(half).norm()) + 12.0
     near = there & ((boxes[..., :2] - poses[:, None, :2]).norm(dim=-1) < reach)
     frame, agent = near.nonzero(as_tuple=True)
-    return frame, agent, relative(poses[frame], boxes[frame, agent])
+    return Boxes(frame, agent, relative(poses[frame], boxes[frame, agent]))
 
 
-def _stamp(key: Tensor, tracks: Tracks, frame: Tensor, agent: Tensor, box: Tensor, window: int, grid: Grid) -> None:
-    """Write the columns under the boxes into key, (N * X * Y,) int32, within a square of `window` columns a box."""
+def _stamp(key: Tensor, tracks: Tracks, boxes: Boxes, pick: Tensor, window: int, grid: Grid) -> None:
+    """Write the columns under some boxes into key, (N * X * Y,) int64, within a square of `window` columns a box."""
     nx, ny, _ = grid.shape
+    frame, track, box = (part[pick] for part in boxes)
     offset = torch.arange(window, device=key.device) - window // 2
     first = torch.stack([((box[:, axis] - grid.origin[axis]) / grid.voxel).floor().long() for axis in (0, 1)], dim=-1)
     cell = first[:, None, None, :] + torch.stack(torch.meshgrid(offset, offset, indexing="ij"), dim=-1)
     corner = torch.tensor(grid.origin[:2], dtype=torch.float64, device=key.device)
     centre = corner + (cell.to(torch.float64) + 0.5) * grid.voxel
     local = rotate(centre - box[:, None, None, :2], -box[:, None, None, 2]).abs()
-    half = (tracks.sizes[agent, :2].to(torch.float64) / 2).clamp(min=_MIN_EXTENT * grid.voxel / 2)
+    half = (tracks.sizes[track, :2].to(torch.float64) / 2).clamp(min=_MIN_EXTENT * grid.voxel / 2)
     covered = (local <= half[:, None, None, :]).all(-1) | (cell == first[:, None, None, :]).all(-1)
     covered &= (cell >= 0).all(-1) & (cell[..., 0] < nx) & (cell[..., 1] < ny)
-    value = (tracks.sizes[agent, 2] * 100).to(torch.int32) * 32 + tracks.classes[agent].to(torch.int32) + 1
+    # Height in centimetres, class id, number of the box: the highest box wins, on every device alike.
+    rank = (tracks.sizes[track, 2] * 100).to(torch.int64) * 32 + tracks.classes[track].to(torch.int64)
+    value = rank * (_NUMBER + 1) + pick + 1
     flat = (frame[:, None, None] * nx + cell[..., 0]) * ny + cell[..., 1]
     key.scatter_reduce_(0, flat[covered], value[:, None, None].expand_as(flat)[covered], reduce="amax")

@@ -32,6 +32,12 @@ _EGO_CLASSES = tuple(CLASS_ID[name] for name in ("car", "bus", "truck", "motorcy
 _EGO_SECONDS, _EGO_METRES = 5.0, 5.0  # how long another vehicle must be seen, and how far it must drive, to be an ego
 
 
+def recordings(path: Path) -> list[Path]:
+    """The recordings (*.pkl) in a folder, or the one that `path` is; ScenarioNet's own index files are none."""
+    files = sorted(path.glob("*.pkl")) if path.is_dir() else [path] * (path.suffix == ".pkl" and path.is_file())
+    return [file for file in files if not file.name.startswith("dataset_")]
+
+
 def load_scenario(path: str | os.PathLike[str], cell: float = CELL, seed: int | None = None) -> Scene:
     """The scene recorded in one ScenarioNet file, read through a restricted unpickler.
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from models.checkpoint import Checkpoints, read_tensors
 from models.latent_cache import LatentSequences
-from models.pretrained import from_pretrained, load_tokenizer
+from models.pretrained import from_pretrained, load_agent_flow, load_tokenizer
+from models.train_agent_flow import AgentFlowTask, flow_batch, train_agent_flow
 from models.train_tokenizer import train_tokenizer
 from models.train_world_model import WorldModelTask, train_world_model
 from models.training import Trainer, TrainingConfig
+from scenes.dataset import SceneClips
 from tests.models.small import CONFIG, GRID, history, make_street
 
 SCRIPT = """
@@ -28,17 +30,19 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from models.train_agent_flow import train_agent_flow
 from models.train_tokenizer import train_tokenizer
 from models.train_world_model import train_world_model
 from models.training import TrainingConfig
-from models.pretrained import load_tokenizer
+from models.pretrained import load_agent_flow, load_tokenizer
 from tests.models.small import CONFIG, make_street
 
 out = Path(sys.argv[1])
 scenes = [make_street()]
 train_tokenizer(scenes, CONFIG, TrainingConfig(out / "tokenizer", steps=24, batch_size=2, warmup=4, save_every=4, log_every=4))
+train_agent_flow(scenes, CONFIG, TrainingConfig(out / "flow", steps=24, batch_size=2, warmup=4, save_every=4, log_every=4))
 train_world_model(
-    scenes, load_tokenizer(out / "tokenizer"), CONFIG,
+    scenes, load_tokenizer(out / "tokenizer"), load_agent_flow(out / "flow"), CONFIG,
     TrainingConfig(out / "world", steps=24, batch_size=2, warmup=4, save_every=4, log_every=4), sequences=4, chunks=6,
 )
 """
@@ -50,10 +54,10 @@ def run(out: Path) -> subprocess.Popen[bytes]:
 
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
-    """SIGKILL in the middle of either training; the resumed runs end with the very same bits."""
+    """SIGKILL in the middle of each training; the resumed runs end with the very same bits."""
     calm, torn = tmp_path / "calm", tmp_path / "torn"
     assert run(calm).wait() == 0
-    for part, step in (("tokenizer", 8), ("world", 12)):
+    for part, step in (("tokenizer", 8), ("flow", 8), ("world", 12)):
         process = run(torn)
         checkpoints = Checkpoints(torn / part / "checkpoints")
         while process.poll() is None and not any(done >= step for done in checkpoints.steps()):
@@ -61,7 +65,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, f"{part} ended before it could be killed"
     assert run(torn).wait() == 0
-    for part in ("tokenizer", "world"):
+    for part in ("tokenizer", "flow", "world"):
         for name in ("weights", "average", "optimizer"):
             expected = read_tensors(calm / part / "checkpoints" / "step-00000024" / f"{name}.safetensors")
             found = read_tensors(torn / part / "checkpoints" / "step-00000024" / f"{name}.safetensors")
@@ -124,28 +128,37 @@ def other_precision() -> Iterator[None]:
 
 @pytest.mark.usefixtures("other_precision")
 def test_mixed_precision_runs(tmp_path: Path) -> None:
-    """A few steps in bfloat16 keep every figure finite, in both trainings."""
+    """A few steps in bfloat16 keep every figure finite, in all trainings."""
     scenes = [make_street()]
-    cfg = TrainingConfig(tmp_path / "tokenizer", steps=3, batch_size=2, warmup=1, log_every=1, precision="bf16")
-    tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, cfg))
-    cfg = TrainingConfig(tmp_path / "world", steps=3, batch_size=2, warmup=1, log_every=1, precision="bf16")
-    model = from_pretrained(train_world_model(scenes, tokenizer, CONFIG, cfg, sequences=2, chunks=4))
+
+    def config(part: str) -> TrainingConfig:
+        return TrainingConfig(tmp_path / part, steps=3, batch_size=2, warmup=1, log_every=1, precision="bf16")
+
+    tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, config("tokenizer")))
+    flow = load_agent_flow(train_agent_flow(scenes, CONFIG, config("flow")))
+    model = from_pretrained(train_world_model(scenes, tokenizer, flow, CONFIG, config("world"), sequences=2, chunks=4))
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values() if tensor.is_floating_point())
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    """On one street the tokenizer reconstructs well and the world model's step from noise beats the warped past."""
+    """On one street the tokenizer reconstructs well, the flow sees the cars drive, and the world model's step from noise beats
+    the past that is carried along."""
     scenes = [make_street()]
     cfg = TrainingConfig(tmp_path / "tokenizer", steps=150, batch_size=4, warmup=10, learning_rate=4e-2, save_every=150)
     tokenizer = load_tokenizer(train_tokenizer(scenes, CONFIG, cfg))
     occupancy, _ = history(scenes[0], 4)
     right = (tokenizer.reconstruct(occupancy[:, :2]) == occupancy[:, :2]).float().mean()
     assert float(right) > 0.95
+    cfg = TrainingConfig(tmp_path / "flow", steps=60, batch_size=4, warmup=10, save_every=60)
+    flow = load_agent_flow(train_agent_flow(scenes, CONFIG, cfg))
+    clips = SceneClips(scenes, GRID, frames=6, seed=1)
+    figures = AgentFlowTask(flow, 0.25, 0).eval()(flow_batch(clips, range(8), 4, 2), step=0)
+    assert float(figures["moving"]) < 0.5 * 3.5
     cfg = TrainingConfig(tmp_path / "world", steps=60, batch_size=2, warmup=10, learning_rate=1e-2, save_every=60)
-    folder = train_world_model(scenes, tokenizer, CONFIG, cfg, sequences=16, chunks=6)
+    folder = train_world_model(scenes, tokenizer, flow, CONFIG, cfg, sequences=16, chunks=6)
     parts = [LatentSequences.load(path) for path in sorted((folder / "latents").iterdir())]
     batch, seed = LatentSequences.join(parts), 1
-    task = WorldModelTask(from_pretrained(folder), torch.ones(GRID.num_classes), seed).eval()
+    task = WorldModelTask(from_pretrained(folder), seed).eval()
     with torch.no_grad():
         figures = task(batch, step=0)
     assert float(figures["from_noise"]) < 0.9 * float(figures["warp"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from occsora.make_scenes import COMMAND, MakeScenesOsm, MakeScenesSumo, make_scenes, parse_seeds
+from occsora.make_scenes import COMMAND, MakeScenesOsm, MakeScenesScenarioNet, MakeScenesSumo, make_scenes, parse_seeds
+from scenes.scenarionet import load_scenario
 from scenes.scene_file import load_scene
 
 
@@ -46,3 +47,20 @@ def test_failures_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.osm").write_text("not a map", encoding="utf-8")
     with pytest.raises(ValueError, match=r"1 of 1 scenes failed.*bad.osm"):
         make_scenes(MakeScenesOsm(file=tmp_path / "bad.osm", out=tmp_path / "out"))
+
+
+def test_recordings_become_scene_files(shared_data: Path, tmp_path: Path) -> None:
+    """A real recording is read once and is the same scene afterwards; its index files and foreign files are left alone."""
+    recording = sorted((shared_data / "nuscenes_mini").glob("*.pkl"))[0]
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    (folder / recording.name).write_bytes(recording.read_bytes())
+    (folder / "dataset_summary.pkl").write_bytes(b"an index")
+    config = MakeScenesScenarioNet(folder=folder, out=tmp_path / "scenes")
+    (path,) = make_scenes(config)
+    assert path.name == f"{recording.stem}.scene"
+    made, read = load_scene(path), load_scenario(recording)
+    assert made.source == read.source
+    assert made.tracks.ids == read.tracks.ids
+    with pytest.raises(FileNotFoundError, match="expected ScenarioNet recordings"):
+        make_scenes(MakeScenesScenarioNet(folder=tmp_path, out=tmp_path / "scenes"))

@@ -184,6 +184,15 @@ def test_truncation(make_simulator: Make) -> None:
     assert bool(results[done.index(True)].truncated)
 
 
+def test_drawn_starts_drive(make_simulator: Make, make_scene: Callable[..., Scene]) -> None:
+    """An ego that stands is passed over, unless it is asked for or named."""
+    standing = make_scene(speed=0.0)
+    with pytest.raises(ValueError, match="expected min_speed"):
+        make_simulator([standing]).reset()
+    make_simulator([standing], min_speed=0.0).reset()
+    make_simulator([standing]).reset(options={"scene": 0, "ego": 0, "start": 2.0})
+
+
 def test_starts(make_simulator: Make, scene: Scene, other_scene: Scene) -> None:
     simulator = make_simulator([scene, other_scene], bank_size=3)
     bank = simulator.bank
