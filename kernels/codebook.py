@@ -22,7 +22,7 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
     together than the rounding of |c|^2 - 2 x.c, either may be found. A vector with NaN or infinity gets some valid id.
     Raises ValueError where the shapes, types or devices do not fit.
     """
-    _check(x, codebook)
+    check_lookup("nearest_code", x, codebook)
     x, codebook = x.detach(), codebook.detach()
     if on_triton(x):
         from kernels.codebook_triton import nearest_code_triton
@@ -81,16 +81,16 @@ def _positions(mask: Tensor) -> Tensor:
     return near[flat[near]]
 
 
-def _check(x: Tensor, codebook: Tensor) -> None:
-    """Raise ValueError where the arguments of `nearest_code` do not fit."""
+def check_lookup(name: str, x: Tensor, codebook: Tensor) -> None:
+    """Raise ValueError, in the name of a function, where vectors and codebook do not fit."""
     if x.ndim != 3 or codebook.ndim != 3 or x.shape[1] != codebook.shape[0] or x.shape[2] != codebook.shape[2]:
         shapes = f"{tuple(x.shape)} and {tuple(codebook.shape)}"
-        raise ValueError(f"nearest_code: expected x (N, G, D) and codebook (G, K, D), found {shapes}")
+        raise ValueError(f"{name}: expected x (N, G, D) and codebook (G, K, D), found {shapes}")
     if not 1 <= codebook.shape[1] <= MAX_CODES or not 1 <= codebook.shape[2] <= MAX_CHANNELS:
         limits = f"1 to {MAX_CODES} codes of 1 to {MAX_CHANNELS} channels"
-        raise ValueError(f"nearest_code: codebook must hold {limits}, found (G, K, D) = {tuple(codebook.shape)}")
-    for name, value in (("x", x), ("codebook", codebook)):
+        raise ValueError(f"{name}: codebook must hold {limits}, found (G, K, D) = {tuple(codebook.shape)}")
+    for part, value in (("x", x), ("codebook", codebook)):
         if value.dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"nearest_code: {name} must be float32 or bfloat16, found {value.dtype}")
+            raise ValueError(f"{name}: {part} must be float32 or bfloat16, found {value.dtype}")
     if x.device != codebook.device:
-        raise ValueError(f"nearest_code: x is on {x.device}, codebook on {codebook.device}")
+        raise ValueError(f"{name}: x is on {x.device}, codebook on {codebook.device}")

@@ -24,24 +24,18 @@ def _keep_best(score, block, best, best_block, codes, BLOCK_K: tl.constexpr):
 
 
 @triton.jit
-def _store_first(out, row, group, count, groups, best, best_block, BLOCK_K: tl.constexpr):
-    """Write the lowest code id among the lanes that hold the best score of each row."""
+def _first(best, best_block, BLOCK_K: tl.constexpr):
+    """The lowest code id among the lanes that hold the best score of each row, int32 (BLOCK_N,)."""
     code = best_block * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
     least = tl.min(best, axis=1)
-    first = tl.min(tl.where(best == least[:, None], code, 2**31 - 1), axis=1)
-    tl.store(out + row * groups + group, first.to(tl.int64), mask=row < count)
+    return tl.min(tl.where(best == least[:, None], code, 2**31 - 1), axis=1)
 
 
 @triton.jit
-def nearest_direct_kernel(
-    x, book, out, count, groups, codes, CHANNELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+def find_direct(
+    x, book, row, group, count, groups, codes, CHANNELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
 ):
-    """out int64 (N, G) from x (N, G, D) and book (G, K, D), D = CHANNELS, by the sum of squared differences in float32.
-
-    The grid has one program for each BLOCK_N vectors and group.
-    """
-    group = tl.program_id(1).to(tl.int64)
-    row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    """Nearest codes int32 (BLOCK_N,) of the vectors in these rows of x (N, G, D), D = CHANNELS, by squared differences."""
     vectors = x + (row * groups + group) * CHANNELS
     best = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
     best_block = tl.zeros((BLOCK_N, BLOCK_K), tl.int32)
@@ -55,15 +49,68 @@ def nearest_direct_kernel(
             difference = left[:, None] - right[None, :]
             score += difference * difference
         best, best_block = _keep_best(score, block, best, best_block, codes, BLOCK_K)
-    _store_first(out, row, group, count, groups, best, best_block, BLOCK_K)
+    return _first(best, best_block, BLOCK_K)
 
 
 @triton.jit
-def _multiply(left, right, total, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+def multiply(left, right, total, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """total + left @ right. WIDEN is for Triton's interpreter, which multiplies the bits of bfloat16 as integers."""
     if WIDEN:
         return tl.dot(left.to(tl.float32), right.to(tl.float32), total, input_precision=PRECISION)
     return tl.dot(left, right, total, input_precision=PRECISION)
+
+
+@triton.jit
+def find_dot(
+    x,
+    book,
+    norms,
+    row,
+    group,
+    count,
+    groups,
+    codes,
+    CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Nearest codes int32 (BLOCK_N,) of the vectors in these rows of x (N, G, D), by |c|^2 - 2 x.c with norms float32 (G, K).
+
+    Where BLOCK_D covers all channels the vectors are loaded once.
+    """
+    channel = tl.arange(0, BLOCK_D)
+    vectors = x + ((row * groups + group) * CHANNELS)[:, None] + channel[None, :]
+    held = tl.load(vectors, mask=(row < count)[:, None] & (channel < CHANNELS)[None, :], other=0.0)
+    best = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
+    best_block = tl.zeros((BLOCK_N, BLOCK_K), tl.int32)
+    for block in range(tl.cdiv(codes, BLOCK_K)):
+        code = block * BLOCK_K + tl.arange(0, BLOCK_K)
+        entries = book + ((group * codes + code) * CHANNELS)[None, :] + channel[:, None]
+        known = (code < codes)[None, :]
+        right = tl.load(entries, mask=known & (channel < CHANNELS)[:, None], other=0.0)
+        product = multiply(held, right, tl.zeros((BLOCK_N, BLOCK_K), tl.float32), PRECISION, WIDEN)
+        for start in range(BLOCK_D, CHANNELS, BLOCK_D):
+            rest = start + channel < CHANNELS
+            left = tl.load(vectors + start, mask=(row < count)[:, None] & rest[None, :], other=0.0)
+            right = tl.load(entries + start, mask=known & rest[:, None], other=0.0)
+            product = multiply(left, right, product, PRECISION, WIDEN)
+        norm = tl.load(norms + group * codes + code, mask=code < codes, other=0.0)
+        best, best_block = _keep_best(norm[None, :] - 2.0 * product, block, best, best_block, codes, BLOCK_K)
+    return _first(best, best_block, BLOCK_K)
+
+
+@triton.jit
+def nearest_direct_kernel(
+    x, book, out, count, groups, codes, CHANNELS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+):
+    """out int64 (N, G) from x (N, G, D) and book (G, K, D), D = CHANNELS; one program for each BLOCK_N vectors and group."""
+    group = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+    code = find_direct(x, book, row, group, count, groups, codes, CHANNELS, BLOCK_N, BLOCK_K)
+    tl.store(out + row * groups + group, code.to(tl.int64), mask=row < count)
 
 
 @triton.jit
@@ -84,29 +131,12 @@ def nearest_dot_kernel(
 ):
     """out int64 (N, G) from x (N, G, D), book (G, K, D) and norms float32 (G, K), the codes' squared lengths.
 
-    The grid has one program for each BLOCK_N vectors and group. Where BLOCK_D covers all channels the vectors are loaded once.
+    The grid has one program for each BLOCK_N vectors and group.
     """
     group = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    channel = tl.arange(0, BLOCK_D)
-    vectors = x + ((row * groups + group) * CHANNELS)[:, None] + channel[None, :]
-    held = tl.load(vectors, mask=(row < count)[:, None] & (channel < CHANNELS)[None, :], other=0.0)
-    best = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
-    best_block = tl.zeros((BLOCK_N, BLOCK_K), tl.int32)
-    for block in range(tl.cdiv(codes, BLOCK_K)):
-        code = block * BLOCK_K + tl.arange(0, BLOCK_K)
-        entries = book + ((group * codes + code) * CHANNELS)[None, :] + channel[:, None]
-        known = (code < codes)[None, :]
-        right = tl.load(entries, mask=known & (channel < CHANNELS)[:, None], other=0.0)
-        product = _multiply(held, right, tl.zeros((BLOCK_N, BLOCK_K), tl.float32), PRECISION, WIDEN)
-        for start in range(BLOCK_D, CHANNELS, BLOCK_D):
-            rest = start + channel < CHANNELS
-            left = tl.load(vectors + start, mask=(row < count)[:, None] & rest[None, :], other=0.0)
-            right = tl.load(entries + start, mask=known & rest[:, None], other=0.0)
-            product = _multiply(left, right, product, PRECISION, WIDEN)
-        norm = tl.load(norms + group * codes + code, mask=code < codes, other=0.0)
-        best, best_block = _keep_best(norm[None, :] - 2.0 * product, block, best, best_block, codes, BLOCK_K)
-    _store_first(out, row, group, count, groups, best, best_block, BLOCK_K)
+    code = find_dot(x, book, norms, row, group, count, groups, codes, CHANNELS, PRECISION, WIDEN, BLOCK_N, BLOCK_K, BLOCK_D)
+    tl.store(out + row * groups + group, code.to(tl.int64), mask=row < count)
 
 
 def settings(channels: int, dtype: torch.dtype) -> dict[str, Any]:

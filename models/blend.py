@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from models.layers import ConvBlock, fold, unfold
+from models.layers import ConvBlock, fold
 from models.tokenizer import Decoder, TokenizerConfig
 from scenes.grid import Grid
 
@@ -51,5 +50,4 @@ class Blend(nn.Module):
 
     def forward(self, decoder: Decoder, latents: Tensor, carried: Tensor) -> Tensor:
         """Most likely class of every voxel, uint8 (B, F, X, Y, Z)."""
-        ids = self.logits(decoder, *self.features(decoder, latents, carried)).argmax(-1).to(torch.uint8)
-        return unfold(ids, decoder.frames, decoder.height)
+        return decoder.classify(*self.features(decoder, latents, carried))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kernels import nearest_code
+from kernels import nearest_code, quantize
 
 
 class Quantized(NamedTuple):
@@ -17,11 +17,13 @@ class Quantized(NamedTuple):
         latents: code vectors (..., G * D), with the gradient passed straight through.
         codes: code ids int64 (..., G).
         commitment: mean squared distance of the latents from their codes, a scalar that pulls the encoder to the codes.
+        counts: how many latents fell to each code, int64 (G, K), for `ProductQuantizer.update`.
     """
 
     latents: Tensor
     codes: Tensor
     commitment: Tensor
+    counts: Tensor
 
 
 class ProductQuantizer(nn.Module):
@@ -57,20 +59,22 @@ class ProductQuantizer(nn.Module):
 
     def forward(self, latents: Tensor) -> Quantized:
         """Snap latents (..., G * D)."""
-        codes = self.codes(latents.detach())
-        snapped = self.lookup(codes)
-        commitment = (latents - snapped).square().mean()
-        return Quantized(latents + (snapped - latents).detach(), codes, commitment)
+        found = quantize(latents.reshape(-1, self.groups, self.code_dim), self.codebook)
+        codes = found.codes.reshape(*latents.shape[:-1], self.groups)
+        return Quantized(found.quantized.reshape(latents.shape), codes, found.commitment, found.counts)
 
     @torch.no_grad()
-    def update(self, latents: Tensor, codes: Tensor, generator: torch.Generator) -> Tensor:
+    def update(self, latents: Tensor, codes: Tensor, generator: torch.Generator, counts: Tensor | None = None) -> Tensor:
         """Move the codes towards the means of their latents and revive dead ones; returns how many codes were dead.
 
-        latents (..., G * D) and their codes (..., G) come from one batch; with several processes the sums are added over all.
+        latents (..., G * D) and their codes (..., G) come from one batch, and so do counts (G, K), which are counted here where
+        they are not given; with several processes the sums are added over all.
         """
         rows = latents.detach().reshape(-1, self.groups, self.code_dim).transpose(0, 1).float()
         index = codes.reshape(-1, self.groups).T
-        counts = torch.zeros_like(self.counts).scatter_add_(1, index, torch.ones_like(index, dtype=torch.float32))
+        if counts is None:
+            counts = torch.zeros_like(self.counts).scatter_add_(1, index, torch.ones_like(index, dtype=torch.float32))
+        counts = counts.to(self.counts)
         sums = torch.zeros_like(self.sums).scatter_add_(1, index.unsqueeze(-1).expand_as(rows), rows)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(counts)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kernels import classify_voxels
 from models.layers import ConvBlock, Downsample, Upsample, fold, unfold
 from models.quantizer import ProductQuantizer, Quantized
 from scenes.grid import Grid, check_occupancy
@@ -101,8 +102,17 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (B, h, w, G * D) -> most likely class of every voxel, uint8 (B, F, X, Y, Z)."""
-        ids = self.logits(self.places(latents)).argmax(-1).to(torch.uint8)
-        return unfold(ids, self.frames, self.height)
+        return self.classify(self.places(latents))
+
+    def classify(self, places: Tensor, trust: Tensor | None = None, carried: Tensor | None = None) -> Tensor:
+        """Most likely class of every voxel, uint8 (B, F, X, Y, Z), from features at stride 2 (B, X / 2, Y / 2, C).
+
+        trust (B, X / 2, Y / 2, V) is added to the logits of the classes `carried`, ids of that shape; no gradient passes.
+        """
+        features, classes = ((layer.weight, layer.bias) for layer in (self.features, self.classes))
+        held = () if trust is None or carried is None else (trust.flatten(0, -2), carried.flatten(0, -2))
+        ids = classify_voxels(places.flatten(0, -2), features, classes, *held)
+        return unfold(ids.unflatten(0, places.shape[:-1]), self.frames, self.height)
 
 
 class Reconstruction(NamedTuple):

@@ -42,7 +42,7 @@ class TokenizerTask(nn.Module):
         pick = torch.randperm(len(places), generator=generator)[: int(len(places) * PLACE_SHARE)].to(places.device)
         logits = self.tokenizer.decoder.logits(places[pick]).flatten(0, 1)
         cross_entropy, jaccard = voxel_loss(logits, target[pick].flatten(), self.weights)
-        dead = self.tokenizer.quantizer.update(latents, quantized.codes, generator)
+        dead = self.tokenizer.quantizer.update(latents, quantized.codes, generator, quantized.counts)
         loss = cross_entropy + jaccard + COMMITMENT * quantized.commitment
         return {
             "loss": loss,

@@ -8,13 +8,15 @@ the same code; only the number of frames differs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kernels import ada_norm, gated_residual, gated_residual_norm
+from kernels.world_attention import has_kernel, rotation_table, world_attention
 from models.rotary import frequencies, phases, token_places, turn, turn_back
 from scenes.grid import Grid
 from scenes.motion import relative
@@ -48,10 +50,14 @@ class Window(NamedTuple):
     Attributes:
         phase: factors of the past tokens in the ego frame of the query frame, complex64 (B, S, W * N, head_dim / 2).
         bias: added to the attention scores of the past, 0 where a frame may be seen and -inf where not, (B, S, W * N).
+        turns: the phase as the attention kernel takes it, (B, S, W, N, head_dim).
+        valid: which past frames may be seen, bool (B, S, W).
     """
 
     phase: Tensor
     bias: Tensor
+    turns: Tensor
+    valid: Tensor
 
     def first(self, count: int) -> Window:
         """The window of the first sequences."""
@@ -76,6 +82,26 @@ class Context(NamedTuple):
         return Context(*(part[:count] for part in self))
 
 
+class Unrotated(NamedTuple):
+    """The past as the attention kernel takes it: keys and values (B, T, N, heads, head_dim), which it rotates by itself.
+
+    Of S = `frames` new frames a sequence, frame s sees the frames oldest + s to oldest + s + W - 1 of the T.
+    """
+
+    keys: Tensor
+    values: Tensor
+    oldest: int
+    frames: int
+
+    def first(self, count: int) -> Unrotated:
+        """The past of the first latent frames, whole sequences of them."""
+        sequences = count // self.frames
+        return self._replace(keys=self.keys[:sequences], values=self.values[:sequences])
+
+
+Past = Context | Unrotated
+
+
 class Block(nn.Module):
     """Attention over the frame's own tokens and its past, then a feed-forward layer, both modulated and gated (adaLN-Zero)."""
 
@@ -83,7 +109,6 @@ class Block(nn.Module):
         super().__init__()
         width = cfg.width
         self.heads, self.head_dim = width // cfg.head_dim, cfg.head_dim
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.query_norm = nn.RMSNorm(cfg.head_dim, eps=1e-6)
         self.key_norm = nn.RMSNorm(cfg.head_dim, eps=1e-6)
@@ -93,12 +118,11 @@ class Block(nn.Module):
         # One linear layer makes the modulation of all blocks; each block adds its own constant.
         self.modulation = nn.Parameter(torch.zeros(6 * width))
 
-    def project(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (M, N, heads, head_dim), normalised and not rotated, of x (M, N, width)."""
-        shift, scale = modulation[:, 0:1], modulation[:, 1:2]
-        projected = self.query_key_value(self.norm(x) * (1 + scale) + shift)
+    def project(self, x: Tensor, modulation: Tensor, fused: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values (M, N, heads, head_dim) of x (M, N, width), not rotated, normalised unless fused."""
+        projected = self.query_key_value(ada_norm(x, modulation[:, 1], modulation[:, 0]))
         q, k, v = projected.unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
-        return self.query_norm(q.float()), self.key_norm(k.float()), v
+        return (q, k, v) if fused else (self.query_norm(q.float()), self.key_norm(k.float()), v)
 
     def forward(
         self,
@@ -106,20 +130,43 @@ class Block(nn.Module):
         modulation: Tensor,
         qkv: tuple[Tensor, Tensor, Tensor],
         own: Tensor,
-        past: Context,
-        bias: Tensor,
+        past: Past,
+        window: Window,
     ) -> Tensor:
-        """Tokens x (M, N, width) with their queries, keys, values and phases, and the past with its bias (M, W * N)."""
-        q, k, v = (turn(part, own) for part in qkv)
+        """Tokens x (M, N, width) with their queries, keys, values and phases, and the past."""
+        if isinstance(past, Unrotated):
+            attended = self._attend_fused(*qkv, own, past, window).flatten(-2)
+        else:
+            attended = self._attend(*qkv, own, past, window).flatten(-2)
+        gate, shift, scale, last_gate = modulation[:, 2:].unbind(1)
+        x, hidden = gated_residual_norm(x, self.out(attended), gate, scale, shift)
+        hidden = nn.functional.gelu(self.widen(hidden), approximate="tanh")
+        return gated_residual(x, self.narrow(hidden), last_gate)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, own: Tensor, past: Context, window: Window) -> Tensor:
+        q, k, v = (turn(part, own) for part in (q, k, v))
         keys = torch.cat((past.keys, k), dim=1).transpose(1, 2)
         values = torch.cat((past.values, v), dim=1).transpose(1, 2)
-        mask = nn.functional.pad(bias, (0, k.shape[1]))[:, None, None, :]
+        mask = nn.functional.pad(window.bias.flatten(0, 1), (0, k.shape[1]))[:, None, None, :]
         attended = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), keys, values, attn_mask=mask)
-        attended = turn_back(attended.transpose(1, 2), own).flatten(-2)
-        x = x + modulation[:, 2:3] * self.out(attended)
-        hidden = self.norm(x) * (1 + modulation[:, 4:5]) + modulation[:, 3:4]
-        hidden = nn.functional.gelu(self.widen(hidden), approximate="tanh")
-        return x + modulation[:, 5:6] * self.narrow(hidden)
+        return turn_back(attended.transpose(1, 2), own)
+
+    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, own: Tensor, past: Unrotated, window: Window) -> Tensor:
+        query, key, value = (part.unflatten(0, window.valid.shape[:2]) for part in (q, k, v))
+        attended = world_attention(
+            query,
+            key,
+            value,
+            past.keys,
+            past.values,
+            self.query_norm.weight,
+            self.key_norm.weight,
+            rotation_table(own, window.turns.dtype),
+            window.turns,
+            window.valid,
+            past.oldest,
+        )
+        return attended.flatten(0, 1)
 
 
 class WorldTransformer(nn.Module):
@@ -161,41 +208,54 @@ class WorldTransformer(nn.Module):
         here = poses[:, span : span + frames].unsqueeze(2)
         phase = phases(self.places, relative(here, past), self.frequency)
         bias = torch.where(valid, 0.0, -math.inf).repeat_interleave(len(self.places), dim=-1)
-        return Window(phase.flatten(2, 3), bias)
+        kind, work = phase.device.type, torch.float32
+        if has_kernel(phase, self.cfg.head_dim):
+            work = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.input.weight.dtype
+        return Window(phase.flatten(2, 3), bias, rotation_table(phase, work), valid)
 
     def write(
-        self, inputs: Tensor, condition: Tensor, window: Window, contexts: list[Context] | None = None
-    ) -> tuple[KeyValues, list[Context]]:
-        """Run frames that become history: their keys and values, and the past of each block, rotated, for `denoise` to share.
+        self, inputs: Tensor, condition: Tensor, window: Window, contexts: Sequence[Past] | None = None
+    ) -> tuple[KeyValues, list[Past]]:
+        """Run frames that become history: their keys and values, and the past of each block, for `denoise` to share.
 
         inputs (B, S, N, inputs), condition (B, S, width). contexts: the past from a cache, as `context` gives it; without it
         the frames are the start of a sequence and see each other.
         """
         batch, frames = inputs.shape[:2]
         x, modulations, own = self._enter(inputs, condition)
-        written, used = [], []
+        written, used, fused = [], [], has_kernel(x, self.cfg.head_dim)
         for index, block in enumerate(self.blocks):
-            qkv = block.project(x, modulations[index])
-            keys, values = (part.unflatten(0, (batch, frames)) for part in qkv[1:])
-            past = self._rotate(self._slide(keys), self._slide(values), window) if contexts is None else contexts[index]
-            x = block(x, modulations[index], qkv, own, past, window.bias.flatten(0, 1))
+            qkv = block.project(x, modulations[index], fused)
+            normalised = block.key_norm(qkv[1].float()) if fused else qkv[1]
+            keys, values = (part.unflatten(0, (batch, frames)) for part in (normalised, qkv[2]))
+            past: Past
+            if contexts is not None:
+                past = contexts[index]
+            elif fused:
+                past = Unrotated(keys.to(values.dtype), values, -self.cfg.window, frames)
+            else:
+                past = self._rotate(self._slide(keys), self._slide(values), window)
+            x = block(x, modulations[index], qkv, own, past, window)
             written.append((keys.flatten(-2), values.flatten(-2)))
             used.append(past)
         keys, values = (torch.stack(parts, dim=2) for parts in zip(*written, strict=True))
         return KeyValues(keys, values), used
 
-    def context(self, cache: KeyValues, window: Window) -> list[Context]:
-        """The past of one new frame a world, rotated, from a cache of exactly W frames."""
+    def context(self, cache: KeyValues, window: Window) -> list[Past]:
+        """The past of one new frame a world, rotated unless the kernel does it, from a cache of exactly W frames."""
         split = (-1, self.cfg.head_dim)
+        if has_kernel(cache.keys, self.cfg.head_dim):
+            keys, values = (part.unflatten(-1, split) for part in cache)
+            return [Unrotated(keys[:, :, index], values[:, :, index], 0, 1) for index in range(self.cfg.depth)]
         keys, values = (part.unsqueeze(1).unflatten(-1, split) for part in cache)
         return [self._rotate(keys[:, :, :, index], values[:, :, :, index], window) for index in range(self.cfg.depth)]
 
-    def denoise(self, inputs: Tensor, condition: Tensor, contexts: list[Context], window: Window) -> Tensor:
-        """Outputs (B, S, N, outputs) of noisy frames: inputs (B, S, N, inputs), condition (B, S, width), the past rotated."""
+    def denoise(self, inputs: Tensor, condition: Tensor, contexts: Sequence[Past], window: Window) -> Tensor:
+        """Outputs (B, S, N, outputs) of noisy frames: inputs (B, S, N, inputs), condition (B, S, width), the blocks' past."""
         x, modulations, own = self._enter(inputs, condition)
-        bias = window.bias.flatten(0, 1)
+        fused = has_kernel(x, self.cfg.head_dim)
         for index, block in enumerate(self.blocks):
-            x = block(x, modulations[index], block.project(x, modulations[index]), own, contexts[index], bias)
+            x = block(x, modulations[index], block.project(x, modulations[index], fused), own, contexts[index], window)
         shift, scale = self.output_modulation(condition.flatten(0, 1)).unsqueeze(1).chunk(2, dim=-1)
         return self.output(self.output_norm(x) * (1 + scale) + shift).unflatten(0, inputs.shape[:2])
 

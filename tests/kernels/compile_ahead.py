@@ -19,15 +19,38 @@ import triton.backends.nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import codebook_triton, noise_triton
+from kernels import (
+    ada_norm_triton,
+    classify_triton,
+    codebook_triton,
+    noise_triton,
+    quantize_triton,
+    world_attention_backward_triton,
+    world_attention_triton,
+)
 
+Case = tuple[Any, dict[str, str], dict[str, Any]]  # function, types of its arguments, constants and options
 POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
 OPTIONS = ("num_warps", "num_stages")
+ALIGNED = ("frame_stride", "row_stride", "past_batch_stride", "past_frame_stride", "past_row_stride")  # as tensors' rows are
+# Tokens, heads, channels and window of the presets mini and base, and of heads as small as those of the OccSora paper's model.
+ATTENTIONS = ((144, 4, 64, 4), (625, 4, 64, 4), (625, 16, 16, 3))
 
 
-def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any]]]:
-    """Each kernel as it is launched: function, types of its arguments, constants and options."""
-    found = {}
+def cases(architecture: int) -> dict[str, Case]:
+    """Each kernel as it is launched there."""
+    types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
+    noise = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
+    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **norms()}
+    for shape in ATTENTIONS:
+        for dtype in (torch.float32, torch.bfloat16):
+            found |= attention_cases(architecture, shape, dtype)
+    return found
+
+
+def lookups() -> dict[str, Case]:
+    """The codebook lookup, alone and with what training asks for."""
+    found: dict[str, Case] = {}
     for channels, dtype in (
         (4, torch.float32),
         (16, torch.bfloat16),
@@ -36,14 +59,73 @@ def cases() -> dict[str, tuple[Any, dict[str, str], dict[str, Any]]]:
         (512, torch.bfloat16),
     ):
         direct = channels <= codebook_triton.DIRECT_CHANNELS
-        kernel = codebook_triton.nearest_direct_kernel if direct else codebook_triton.nearest_dot_kernel
-        types = {"x": POINTERS[dtype], "book": POINTERS[dtype], "out": "*i64", "count": "i32", "groups": "i32", "codes": "i32"}
-        constants = {**codebook_triton.settings(channels, dtype), "CHANNELS": channels}
-        extra = {} if direct else {"WIDEN": False}
+        pointer, name = POINTERS[dtype], "direct" if direct else "dot"
+        types = {"x": pointer, "book": pointer, "count": "i32", "groups": "i32", "codes": "i32"}
         types |= {} if direct else {"norms": "*fp32"}
-        found[f"{kernel.__name__} {channels} {dtype}"] = (kernel, types, {**constants, **extra})
-    types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
-    found["philox_normal_kernel"] = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
+        constants = {**codebook_triton.settings(channels, dtype), "CHANNELS": channels}
+        constants |= {} if direct else {"WIDEN": False}
+        kernel = getattr(codebook_triton, f"nearest_{name}_kernel")
+        found[f"{kernel.__name__} {channels} {dtype}"] = (kernel, {**types, "out": "*i64"}, dict(constants))
+        types |= {"found": "*i64", "quantized": pointer, "losses": "*fp32", "uses": "*i32"}
+        kernel, wide = getattr(quantize_triton, f"quantize_{name}_kernel"), quantize_triton.finish_settings(channels)
+        found[f"{kernel.__name__} {channels} {dtype}"] = (kernel, types, {**constants, **wide})
+    pointers = ("x", "quantized", "to_quantized", "to_commitment", "out")
+    types = {**dict.fromkeys(pointers, "*fp32"), "size": "i32", "share": "fp32"}
+    constants = {"PASSED": True, "PULLED": True, "BLOCK": quantize_triton.BLOCK, "num_warps": 4}
+    found["slope_kernel"] = (quantize_triton.slope_kernel, types, constants)
+    return found
+
+
+def classifiers() -> dict[str, Case]:
+    """Classes of voxels as the presets have them; the number of voxels a place, 64 or 128, is no constant."""
+    found: dict[str, Case] = {}
+    sizes = {"count": "i32", "voxels": "i32", "classes": "i32"}
+    for dtype in (torch.float32, torch.bfloat16):
+        for carried in (False, True):
+            types = dict.fromkeys(("places", "weight", "bias", "trust"), POINTERS[dtype])
+            types |= {"matrix": "*fp32", "offset": "*fp32", "carried": "*u8", "out": "*u8", **sizes}
+            constants = {"CHANNELS": 96, "CLASS_DIM": 8, "CARRIED": carried, "WIDEN": False}
+            name = f"classify_voxels_kernel {dtype}{' carried' if carried else ''}"
+            found[name] = (classify_triton.classify_voxels_kernel, types, {**constants, **classify_triton.settings(8, dtype)})
+    return found
+
+
+def norms() -> dict[str, Case]:
+    """Normalisation and gated residual of the presets' width, in one type and as mixed precision has them."""
+    found: dict[str, Case] = {}
+    for stream, other in ((torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16)):
+        wide, narrow = POINTERS[stream], POINTERS[other]
+        types = dict.fromkeys(("x", "residual", "to_residual", "to_x"), wide)
+        types |= dict.fromkeys(("y", "gate", "scale", "shift", "out", "to_out", "to_y"), narrow)
+        types |= dict.fromkeys(("tokens", "programs", "gate_step", "scale_step", "shift_step"), "i32") | {"sums": "*fp32"}
+        constants = {"CHANNELS": 256, "EPSILON": 1e-6, "GATED": True, "NORMED": True, **ada_norm_triton.settings(256)}
+        backward = {**constants, "PASSED": True, "TILES": ada_norm_triton.TILES}
+        for kernel, given in ((ada_norm_triton.forward_kernel, constants), (ada_norm_triton.backward_kernel, backward)):
+            found[f"{kernel.__name__} {stream} {other}"] = (kernel, types, given)
+    return found
+
+
+def attention_cases(architecture: int, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Case]:
+    """The kernels of `world_attention`, forward and backward, at one shape (tokens, heads, channels, window)."""
+    tokens, heads, channels, window = shape
+    generation = architecture // 10
+    forward, backward = world_attention_triton, world_attention_backward_triton
+    kernels = {forward.world_attention_kernel: forward.settings(tokens, dtype, generation)}
+    if tokens != ATTENTIONS[0][0]:  # the backward kernels of mini are those of base but for the number of tokens
+        kernels[backward.prepare_kernel] = backward.settings(dtype, "prepare", generation)
+        kernels[backward.query_gradient_kernel] = backward.settings(dtype, "query", generation)
+        kernels[backward.key_gradient_kernel] = backward.settings(dtype, "key", generation)
+        kernels[backward.past_gradient_kernel] = backward.settings(dtype, "past", generation)
+    constants = {"TOKENS": tokens, "HEADS": heads, "WINDOW": window, "CHANNELS": channels, "EPS": 1e-6, "WIDEN": False}
+    table = "*fp16" if dtype == torch.bfloat16 else "*fp32"
+    special = {"own": table, "turns": table, "valid": "*u8", "normaliser": "*fp32", "delta": "*fp32"}
+    special |= dict.fromkeys(("query_weight", "key_weight", "d_weight"), "*fp32")
+    special |= dict.fromkeys(("frames", "total", "first", *ALIGNED), "i32")
+    found = {}
+    for kernel, options in kernels.items():
+        known = {name: value for name, value in {**constants, **options}.items() if name in (*kernel.arg_names, *OPTIONS)}
+        types = {name: special.get(name, POINTERS[dtype]) for name in kernel.arg_names if name not in known}
+        found[f"{kernel.__name__} {'x'.join(map(str, shape))} {dtype}"] = (kernel, types, known)
     return found
 
 
@@ -67,7 +149,11 @@ def compile_case(architecture: int, kernel: Any, types: dict[str, str], constant
     """Compile one kernel; its registers a thread, bytes spilled, bytes of shared memory and of machine code."""
     options = {name: constants.pop(name) for name in OPTIONS if name in constants}
     signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if signature[name].startswith("*")}
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(kernel.arg_names)
+        if signature[name].startswith("*") or name in ALIGNED
+    }
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
     compiled = triton.compile(source, target=target, options={**options, "enable_fp_fusion": True})
@@ -81,4 +167,5 @@ def compile_case(architecture: int, kernel: Any, types: dict[str, str], constant
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: compile_case(int(sys.argv[1]), *case) for name, case in cases().items()}))
+    wanted = int(sys.argv[1])
+    print(json.dumps({name: compile_case(wanted, *case) for name, case in cases(wanted).items()}))
