@@ -30,11 +30,12 @@ from models.world_model import LearnedWorldModel
 # Path from the simulator to what is timed, and the method; deeper parts are contained in the ones above them.
 PARTS = {
     "world model": ("model", "advance"),
-    "encoder (warped last frame)": ("model.tokenizer", "encode"),
+    "agents' flow": ("model.flow", "velocity"),
+    "encoder (carried past, shown chunk)": ("model.tokenizer", "encode"),
     "transformer, denoising": ("model.transformer", "denoise"),
     "transformer, writing the cache": ("model.transformer", "write"),
     "snapping": ("model.tokenizer", "snap"),
-    "decoder": ("model.tokenizer", "decode"),
+    "decoder and blend": ("model.blend", "forward"),
     "observation": ("", "observe"),
     "collision and off-road": ("", "_events"),
 }
