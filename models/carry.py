@@ -37,7 +37,7 @@ def move_agents(agents: Tensor, velocity: Tensor, motion: Tensor, grid: Grid, dt
     occupied = (columns != grid.free).any(-1)
     centres = grid.column_centres().to(motion.device).float().reshape(1, nx * ny, 2)
 
-    target, inside = _cell(to_local(poses, centres + step), grid)
+    target, inside = grid.columns_at(to_local(poses, centres + step))
     number = torch.arange(1, nx * ny + 1, device=motion.device).expand(len(poses), -1)
     landed = torch.zeros(len(poses), nx * ny, dtype=torch.int64, device=motion.device)
     landed.scatter_reduce_(1, target, number * (inside & occupied), reduce="amax")
@@ -45,15 +45,7 @@ def move_agents(agents: Tensor, velocity: Tensor, motion: Tensor, grid: Grid, dt
     who = torch.where(landed > 0, landed, beside)
 
     back = step.gather(1, (who - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 2))
-    source, inside = _cell(transform(poses, centres) - back, grid)
+    source, inside = grid.columns_at(transform(poses, centres) - back)
     found = columns.gather(1, source.unsqueeze(-1).expand(-1, -1, nz))
     found = found.masked_fill(~(inside & (who > 0)).unsqueeze(-1), grid.free)
     return found.reshape(batch, frames, nx, ny, nz)
-
-
-def _cell(xy: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Flat column index int64 (...) of points (..., 2), 0 where they are outside, and whether they are inside."""
-    nx, ny = grid.shape[:2]
-    index = ((xy - xy.new_tensor(grid.origin[:2])) / grid.voxel).floor().long()
-    inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
-    return (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0), inside

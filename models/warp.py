@@ -19,10 +19,7 @@ def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Te
     """
     count, nx, ny, nz = occupancy.shape
     centres = grid.column_centres().reshape(1, nx * ny, 2).to(pose.device)
-    origin = centres.new_tensor(grid.origin[:2])
-    index = ((transform(pose.to(torch.float64), centres) - origin) / grid.voxel).floor().long()
-    inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
-    flat = (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0)
+    flat, inside = grid.columns_at(transform(pose.to(torch.float64), centres))
     columns = occupancy.reshape(count, nx * ny, nz).gather(1, flat.unsqueeze(-1).expand(-1, -1, nz))
     return columns.masked_fill(~inside.unsqueeze(-1), fill).reshape(count, nx, ny, nz)
 

@@ -100,9 +100,7 @@ def _columns_of_map(rollout: Rollout, pose: Tensor, grid: Grid) -> tuple[Tensor,
         torch.meshgrid(*(grid.origin[a] + (along - offset[a]) * grid.voxel for a in (0, 1)), indexing="ij"), dim=-1
     )
     local = to_local(relative(rollout["map_pose"], pose), xy.reshape(1, -1, 2))
-    index = ((local - local.new_tensor(grid.origin[:2])) / grid.voxel).floor().long()
-    inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
-    flat = (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0)
+    flat, inside = grid.columns_at(local)
     return flat.reshape(-1, size, size), inside.reshape(-1, size, size)
 
 

@@ -121,6 +121,14 @@ class Grid:
         """Centres of all voxel columns in the ego frame, (X, Y, 2) float64 metres."""
         return torch.stack(torch.meshgrid(self.x_centres, self.y_centres, indexing="ij"), dim=-1)
 
+    def columns_at(self, xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat number i * Y + j, int64 (...), of the columns that points (..., 2) of the ego frame lie in, 0 where they are
+        outside, and whether they are inside, bool (...)."""
+        nx, ny = self.shape[:2]
+        index = ((xy - xy.new_tensor(self.origin[:2])) / self.voxel).floor().long()
+        inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
+        return (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0), inside
+
     def _centres(self, axis: int) -> Tensor:
         index = torch.arange(self.shape[axis], dtype=torch.float64)
         return self.origin[axis] + (index + 0.5) * self.voxel
