@@ -80,7 +80,7 @@ def align(above: Tensor, poses: Tensor, grid: Grid) -> Tensor:
     """Maps (B, T, X, Y), each in its own ego frame at poses (B, T, 3), in the last ego frame, the ego drawn in as a car."""
     batch, frames = above.shape[:2]
     rear, front, half = EGO_BOX
-    centres = grid.column_centres().to(above.device)
+    centres = grid.column_centres(above.device)
     ego = (centres[..., 0] > rear) & (centres[..., 0] < front) & (centres[..., 1].abs() < half)
     above = above.masked_fill(ego & (above != UNKNOWN), CLASS_ID["car"])
     if frames == 1:

@@ -140,7 +140,7 @@ def _describe(classes: Tensor, blobs: Tensor, pose: Tensor, grid: Grid) -> _Blob
     number, index = blobs[i, j].unique(return_inverse=True)
     size = torch.bincount(index, minlength=len(number))
     centre = torch.zeros(len(number), 2, dtype=torch.float64, device=blobs.device)
-    centre.index_add_(0, index, grid.column_centres().to(blobs.device)[i, j])
+    centre.index_add_(0, index, grid.column_centres(blobs.device)[i, j])
     centre = transform(pose, centre / size.clamp(min=1)[:, None])
     kind = torch.full_like(number, -1)
     kind[index] = classes[i, j]
@@ -169,7 +169,7 @@ def _match(here: _Blobs, before: _Blobs, dt: float, voxel: float) -> Tensor:
 def _move_on(frames: Tensor, agents: Tensor, blobs: Tensor, velocity: Tensor, poses: Tensor, ahead: Tensor, grid: Grid) -> None:
     """Write the agents of a photograph into frames uint8 (F, X, Y, Z), seen from poses (F, 3) after `ahead` (F,) seconds."""
     nx, ny, nz = grid.shape
-    centres = grid.column_centres().reshape(-1, 2).to(frames.device)
+    centres = grid.column_centres(frames.device).reshape(-1, 2)
     columns, numbers, speeds = agents.reshape(-1, nz), blobs.reshape(-1), velocity.reshape(-1, 2)
     groups = _by_velocity(numbers, speeds)
     origin = centres.new_tensor(grid.origin[:2])

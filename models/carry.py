@@ -35,7 +35,7 @@ def move_agents(agents: Tensor, velocity: Tensor, motion: Tensor, grid: Grid, dt
     step = (velocity * seconds[:, None, None, None]).reshape(batch * frames, nx * ny, 2)
     columns = agents.reshape(batch, 1, nx * ny, nz).expand(-1, frames, -1, -1).reshape(batch * frames, nx * ny, nz)
     occupied = (columns != grid.free).any(-1)
-    centres = grid.column_centres().to(motion.device).float().reshape(1, nx * ny, 2)
+    centres = grid.column_centres(motion.device, torch.float32).reshape(1, nx * ny, 2)
 
     target, inside = grid.columns_at(to_local(poses, centres + step))
     number = torch.arange(1, nx * ny + 1, device=motion.device).expand(len(poses), -1)

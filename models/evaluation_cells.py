@@ -27,7 +27,7 @@ def seen_columns(history: Tensor, motion: Tensor, grid: Grid) -> Tensor:
     pose = relative(line[:, :past, None].expand(-1, -1, frames, -1), line[:, None, past:].expand(-1, past, -1, -1))
     low = pose.new_tensor(grid.origin[:2])
     high = low + pose.new_tensor(grid.shape[:2]) * grid.voxel
-    centres = grid.column_centres().reshape(-1, 2).to(pose.device)
+    centres = grid.column_centres(pose.device).reshape(-1, 2)
     seen = torch.zeros(batch, frames, len(centres), dtype=torch.bool, device=pose.device)
     for frame in range(past):
         xy = transform(pose[:, frame], centres)

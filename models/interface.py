@@ -47,8 +47,12 @@ class Rollout:
         if mask.shape != (len(self),) or int(mask.sum()) != len(other):
             chosen = f"mask {tuple(mask.shape)} selects {int(mask.sum())} of {len(self)} worlds"
             raise ValueError(f"Rollout.replace: {chosen}, other has {len(other)}")
+        self.put(mask.nonzero().squeeze(1), other)
+
+    def put(self, worlds: Tensor, other: Rollout) -> None:
+        """Overwrite the worlds of these numbers, int64 (M,), by those of `other`, in order; waits for nothing on a GPU."""
         for name, tensor in self.tensors.items():
-            tensor[mask] = other.tensors[name]
+            tensor.index_copy_(0, worlds, other.tensors[name])
 
     def repeat(self, n: int) -> Rollout:
         """Fork each world n times, for planning in imagination: world i becomes worlds i * n to i * n + n - 1."""

@@ -7,6 +7,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What linear layers compute in where x is: the type of autocast, or that of x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 class ConvBlock(nn.Module):
     """ConvNeXt block on (B, H, W, C): depthwise 5x5, normalisation, widening by two, GELU, narrowing, residual."""
 

@@ -132,7 +132,7 @@ def _refine(smooth: Tensor, weight: Tensor, poses: Tensor, rounds: int, grid: Gr
     starts, channels = len(poses), smooth.shape[1]
     slope_x, slope_y = torch.gradient(smooth, spacing=grid.voxel, dim=(2, 3))
     useful = (((slope_x[1] ** 2 + slope_y[1] ** 2).sum(0) > _FLAT**2) & (weight[1, 0] > 0)).flatten()
-    points = grid.column_centres().reshape(1, -1, 2).to(smooth.device)[:, useful]
+    points = grid.column_centres(smooth.device).reshape(1, -1, 2)[:, useful]
     first = torch.cat((smooth[:1], slope_x[:1], slope_y[:1], weight[:1]), dim=1).expand(starts, -1, -1, -1)
     b, bx, by, wb = (t[1:].flatten(2)[:, :, useful] for t in (smooth, slope_x, slope_y, weight))
     residual = torch.full((starts,), torch.inf, dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import classify_voxels
-from models.layers import ConvBlock, Downsample, Upsample, fold, unfold
+from models.layers import ConvBlock, Downsample, Upsample, fold, unfold, working_dtype
 from models.quantizer import ProductQuantizer, Quantized
 from scenes.grid import Grid, check_occupancy
 
@@ -109,9 +109,10 @@ class Decoder(nn.Module):
 
         trust (B, X / 2, Y / 2, V) is added to the logits of the classes `carried`, ids of that shape; no gradient passes.
         """
-        features, classes = ((layer.weight, layer.bias) for layer in (self.features, self.classes))
+        work = working_dtype(places)
+        features, classes = (self.features.weight.to(work), self.features.bias), (self.classes.weight, self.classes.bias)
         held = () if trust is None or carried is None else (trust.flatten(0, -2), carried.flatten(0, -2))
-        ids = classify_voxels(places.flatten(0, -2), features, classes, *held)
+        ids = classify_voxels(places.flatten(0, -2).to(work), features, classes, *held)
         return unfold(ids.unflatten(0, places.shape[:-1]), self.frames, self.height)
 
 

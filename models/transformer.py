@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kernels import ada_norm, gated_residual, gated_residual_norm
 from kernels.world_attention import has_kernel, rotation_table, world_attention
+from models.layers import working_dtype
 from models.rotary import frequencies, phases, token_places, turn, turn_back
 from scenes.grid import Grid
 from scenes.motion import relative
@@ -120,7 +121,7 @@ class Block(nn.Module):
 
     def project(self, x: Tensor, modulation: Tensor, fused: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values (M, N, heads, head_dim) of x (M, N, width), not rotated, normalised unless fused."""
-        projected = self.query_key_value(ada_norm(x, modulation[:, 1], modulation[:, 0]))
+        projected = self.query_key_value(ada_norm(x, modulation[:, 1], modulation[:, 0], working_dtype(x)))
         q, k, v = projected.unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
         return (q, k, v) if fused else (self.query_norm(q.float()), self.key_norm(k.float()), v)
 
@@ -139,7 +140,7 @@ class Block(nn.Module):
         else:
             attended = self._attend(*qkv, own, past, window).flatten(-2)
         gate, shift, scale, last_gate = modulation[:, 2:].unbind(1)
-        x, hidden = gated_residual_norm(x, self.out(attended), gate, scale, shift)
+        x, hidden = gated_residual_norm(x, self.out(attended), gate, scale, shift, working_dtype(x))
         hidden = nn.functional.gelu(self.widen(hidden), approximate="tanh")
         return gated_residual(x, self.narrow(hidden), last_gate)
 
@@ -185,7 +186,6 @@ class WorldTransformer(nn.Module):
         self.blocks: Iterable[Block] = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))  # type: ignore[assignment]
         self.modulation = nn.Linear(cfg.width, 6 * cfg.width)
         self.output_modulation = nn.Linear(cfg.width, 2 * cfg.width)
-        self.output_norm = nn.LayerNorm(cfg.width, elementwise_affine=False, eps=1e-6)
         self.output = nn.Linear(cfg.width, outputs)
         self.register_buffer("places", token_places(grid, tokens), persistent=False)
         wavelengths = frequencies(cfg.head_dim, cfg.shortest_wavelength, cfg.longest_wavelength)
@@ -208,9 +208,7 @@ class WorldTransformer(nn.Module):
         here = poses[:, span : span + frames].unsqueeze(2)
         phase = phases(self.places, relative(here, past), self.frequency)
         bias = torch.where(valid, 0.0, -math.inf).repeat_interleave(len(self.places), dim=-1)
-        kind, work = phase.device.type, torch.float32
-        if has_kernel(phase, self.cfg.head_dim):
-            work = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.input.weight.dtype
+        work = working_dtype(self.input.weight) if has_kernel(phase, self.cfg.head_dim) else torch.float32
         return Window(phase.flatten(2, 3), bias, rotation_table(phase, work), valid)
 
     def write(
@@ -235,9 +233,10 @@ class WorldTransformer(nn.Module):
                 past = Unrotated(keys.to(values.dtype), values, -self.cfg.window, frames)
             else:
                 past = self._rotate(self._slide(keys), self._slide(values), window)
-            x = block(x, modulations[index], qkv, own, past, window)
             written.append((keys.flatten(-2), values.flatten(-2)))
             used.append(past)
+            if index + 1 < self.cfg.depth:  # what leaves the last block would be read by nobody
+                x = block(x, modulations[index], qkv, own, past, window)
         keys, values = (torch.stack(parts, dim=2) for parts in zip(*written, strict=True))
         return KeyValues(keys, values), used
 
@@ -256,8 +255,8 @@ class WorldTransformer(nn.Module):
         fused = has_kernel(x, self.cfg.head_dim)
         for index, block in enumerate(self.blocks):
             x = block(x, modulations[index], block.project(x, modulations[index], fused), own, contexts[index], window)
-        shift, scale = self.output_modulation(condition.flatten(0, 1)).unsqueeze(1).chunk(2, dim=-1)
-        return self.output(self.output_norm(x) * (1 + scale) + shift).unflatten(0, inputs.shape[:2])
+        shift, scale = self.output_modulation(condition.flatten(0, 1)).chunk(2, dim=-1)
+        return self.output(ada_norm(x, scale, shift, working_dtype(x))).unflatten(0, inputs.shape[:2])
 
     def _enter(self, inputs: Tensor, condition: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Tokens (B * S, N, width), the modulation (B * S, 6, width) of every block, and the phases of a frame's own tokens."""

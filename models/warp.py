@@ -18,7 +18,7 @@ def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Te
     Nearest voxel column; the ego moves in the plane, so heights stay.
     """
     count, nx, ny, nz = occupancy.shape
-    centres = grid.column_centres().reshape(1, nx * ny, 2).to(pose.device)
+    centres = grid.column_centres(pose.device).reshape(1, nx * ny, 2)
     flat, inside = grid.columns_at(transform(pose.to(torch.float64), centres))
     columns = occupancy.reshape(count, nx * ny, nz).gather(1, flat.unsqueeze(-1).expand(-1, -1, nz))
     return columns.masked_fill(~inside.unsqueeze(-1), fill).reshape(count, nx, ny, nz)

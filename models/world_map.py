@@ -42,7 +42,7 @@ def recall(rollout: Rollout, poses: Tensor, grid: Grid) -> Tensor:
     """What the map holds of frames at world poses (B, F, 3): uint8 (B, F, X, Y, Z), UNKNOWN where nothing was shown yet."""
     (batch, frames), size = poses.shape[:2], rollout["map"].shape[1]
     here = relative(rollout["map_pose"].unsqueeze(1), poses.to(torch.float64))
-    centres = grid.column_centres().to(poses.device).reshape(1, 1, -1, 2)
+    centres = grid.column_centres(poses.device).reshape(1, 1, -1, 2)
     index, inside = _map_index(transform(here, centres), grid, size)
     cells = rollout["map"].flatten(1, 2)
     found = cells.gather(1, index.flatten(1).unsqueeze(-1).expand(-1, -1, grid.shape[2]))
@@ -106,7 +106,8 @@ def _columns_of_map(rollout: Rollout, pose: Tensor, grid: Grid) -> tuple[Tensor,
 
 def _map_index(xy: Tensor, grid: Grid, size: int) -> tuple[Tensor, Tensor]:
     """Flat map cell of points (..., 2) given in the map's frame, 0 where they are outside, and whether they are inside."""
-    offset = torch.tensor([(size - cells) // 2 for cells in grid.shape[:2]], device=xy.device)
-    index = ((xy - xy.new_tensor(grid.origin[:2])) / grid.voxel).floor().long() + offset
-    inside = ((index >= 0) & (index < size)).all(-1)
-    return (index[..., 0] * size + index[..., 1]).masked_fill(~inside, 0), inside
+    i, j = (
+        ((xy[..., axis] - grid.origin[axis]) / grid.voxel).floor().long() + (size - grid.shape[axis]) // 2 for axis in (0, 1)
+    )
+    inside = (i >= 0) & (j >= 0) & (i < size) & (j < size)
+    return (i * size + j).masked_fill(~inside, 0), inside

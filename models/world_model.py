@@ -14,6 +14,7 @@ from models.carry_world_model import carry_on, empty_past, see
 from models.conditioning import KNOWN_PARTS, Conditioner, Conditions, history_conditions, known_share, route_tokens
 from models.flow import sample
 from models.interface import Chunk, Rollout, WorldModel
+from models.layers import working_dtype
 from models.tokenizer import STRIDE, ChunkTokenizer, TokenizerConfig
 from models.transformer import KeyValues, TransformerConfig, Window, WorldTransformer
 from scenes.grid import MINI, Grid, check_occupancy
@@ -118,7 +119,6 @@ class LearnedWorldModel(WorldModel):
         written, _ = self.write(latents.reshape(batch, chunks, -1, self.cfg.tokenizer.latent_dim), cond, ones, window)
         rollout["keys"][:, -chunks:], rollout["values"][:, -chunks:] = written
         rollout["cache_poses"][:, -chunks:], rollout["cached"][:, -chunks:] = poses, True
-        rollout["pose"] = poses[:, -1].clone()
         rollout["codes"] = codes.reshape(batch, chunks, *self.tokenizer.token_shape)[:, -1].clone()
         see(rollout, occupancy, motion, self.flow)
         return rollout
@@ -133,8 +133,9 @@ class LearnedWorldModel(WorldModel):
             raise ValueError(f"advance: expected route ({batch}, 2, X, Y) on {self.grid.shape}, found {tuple(route.shape)}")
         carried = carry_on(rollout, motion, self.flow, self.dt)
         cond = self._conditions(motion.unsqueeze(1), carried, route)
-        cond.warp_level = cond.warp_level * rollout["cached"][:, -1:]  # a world without history has nothing to carry along
-        pose = accumulate(motion, rollout["pose"])[:, -1]
+        # A world without history has nothing to carry along.
+        cond.warp_level = cond.warp_level * rollout["cached"].any(1, keepdim=True)
+        pose = accumulate(motion, rollout["above_poses"][:, -1])[:, -1]
         line = torch.cat((rollout["cache_poses"], pose.unsqueeze(1)), dim=1)
         window = self.transformer.window(line, rollout["cached"].unsqueeze(1), 1)
         contexts = self.transformer.context(KeyValues(rollout["keys"], rollout["values"]), window)
@@ -171,13 +172,13 @@ class LearnedWorldModel(WorldModel):
         """Worlds without any history."""
         cfg = self.cfg.transformer
         cache = (batch, cfg.window, cfg.depth, self.tokens[0] * self.tokens[1], cfg.width)
+        dtype = working_dtype(self.transformer.position)
         return Rollout(
             {
-                "keys": torch.zeros(cache, device=device),
-                "values": torch.zeros(cache, device=device),
+                "keys": torch.zeros(cache, device=device, dtype=dtype),
+                "values": torch.zeros(cache, device=device, dtype=dtype),
                 "cache_poses": torch.zeros(batch, cfg.window, 3, dtype=torch.float64, device=device),
                 "cached": torch.zeros(batch, cfg.window, dtype=torch.bool, device=device),
-                "pose": torch.zeros(batch, 3, dtype=torch.float64, device=device),
                 "codes": torch.zeros(batch, *self.tokenizer.token_shape, dtype=torch.int16, device=device),
                 **empty_past(self.flow, batch, device),
                 "seeds": seeds.to(device, torch.int64).clone(),
@@ -203,10 +204,9 @@ class LearnedWorldModel(WorldModel):
         return Conditions(motion, warped, known, level, told, has_route)
 
     def _remember(self, rollout: Rollout, written: KeyValues, pose: Tensor, codes: Tensor) -> None:
-        """Drop the oldest cached frame of every world and append the new one."""
-        rollout["keys"] = torch.cat((rollout["keys"][:, 1:], written.keys), dim=1)
-        rollout["values"] = torch.cat((rollout["values"][:, 1:], written.values), dim=1)
-        rollout["cache_poses"] = torch.cat((rollout["cache_poses"][:, 1:], pose.unsqueeze(1)), dim=1)
-        rollout["cached"] = torch.cat((rollout["cached"][:, 1:], torch.ones_like(rollout["cached"][:, :1])), dim=1)
-        rollout["pose"], rollout["codes"] = pose, codes
-        rollout["step"] = rollout["step"] + 1
+        """Write the new frame of every world over its oldest one: the cache is a ring, in which places tell what is where."""
+        world, slot = torch.arange(len(rollout), device=pose.device), rollout["step"] % self.cfg.transformer.window
+        for name, new in (("keys", written.keys.squeeze(1)), ("values", written.values.squeeze(1)), ("cache_poses", pose)):
+            rollout[name][world, slot] = new.to(rollout[name].dtype)
+        rollout["cached"].scatter_(1, slot.unsqueeze(1), True)
+        rollout["codes"], rollout["step"] = codes, rollout["step"] + 1

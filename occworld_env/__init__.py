@@ -14,6 +14,7 @@ from occworld_env.actions import META_ACTIONS, trajectory_action
 from occworld_env.config import MAX_EPISODE_STEPS, EnvConfig, RewardWeights
 from occworld_env.observation import BEV_CHANNELS, VECTOR_FIELDS
 from occworld_env.simulator import Simulator, StepResult
+from occworld_env.torch_env import TorchVectorEnv
 from scenes.grid import CLASSES, MINI, OCC3D, Grid
 from scenes.scene import Scene
 
@@ -32,6 +33,7 @@ __all__ = [
     "Scene",
     "Simulator",
     "StepResult",
+    "TorchVectorEnv",
     "WorldModel",
     "from_pretrained",
     "trajectory_action",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from occworld_env.config import EnvConfig
+from occworld_env.constant import constant
 from occworld_env.route import points_at
 from occworld_env.vehicle import Command, Vehicle, substeps
 from scenes.motion import compose, relative, to_local, wrap_angle
@@ -68,16 +69,16 @@ def control_command(action: Tensor, config: EnvConfig) -> Command:
     return lambda index, vehicle: (acceleration, wheel)
 
 
-def trajectory_scale(frames: int, frame_dt: float, config: EnvConfig) -> Tensor:
+def trajectory_scale(frames: int, frame_dt: float, config: EnvConfig, device: torch.device | str = "cpu") -> Tensor:
     """Poses (F, 3), metres and radians in the ego frame at the step's start, that a `trajectory` action of ones asks for."""
-    time = torch.arange(1, frames + 1, dtype=torch.float64) * frame_dt
+    time = torch.arange(1, frames + 1, dtype=torch.float64, device=device) * frame_dt
     reach = (time * config.bicycle.max_speed, 0.5 * config.max_lateral_acceleration * time**2, time * MAX_YAW_RATE)
     return torch.stack(reach, dim=-1)
 
 
 def trajectory_action(poses: Tensor, frame_dt: float, config: EnvConfig) -> Tensor:
     """The `trajectory` action, float32 (..., F, 3), that asks for poses (..., F, 3), given as in `trajectory_scale`."""
-    scale = trajectory_scale(poses.shape[-2], frame_dt, config).to(poses.device)
+    scale = trajectory_scale(poses.shape[-2], frame_dt, config, poses.device)
     return (poses.to(torch.float64) / scale).clamp(-1, 1).to(torch.float32)
 
 
@@ -87,7 +88,7 @@ def trajectory_command(action: Tensor, start: Vehicle, frame_dt: float, config: 
     A car on its rear axle has two degrees of freedom and a pose has three, so the arc meets position and heading half way
     where they do not agree. What the bounds of the car forbid is followed as far as they allow.
     """
-    target = compose(start.pose.unsqueeze(1), action * trajectory_scale(action.shape[1], frame_dt, config).to(action.device))
+    target = compose(start.pose.unsqueeze(1), action * trajectory_scale(action.shape[1], frame_dt, config, action.device))
     count = substeps(frame_dt)
     current: list[tuple[Tensor, Tensor]] = []
 
@@ -122,7 +123,7 @@ def change_task(task: Task, action: Tensor, config: EnvConfig) -> Task:
 def follow_command(task: Task, start: Vehicle, config: EnvConfig) -> Command:
     """Command that follows the route beside its line: pure pursuit, and a speed that suits the curve ahead."""
     bicycle = config.bicycle
-    ahead = task.arc.unsqueeze(-1) + torch.tensor([0.0, 4.0, 8.0, 12.0, 16.0], dtype=torch.float64, device=task.arc.device)
+    ahead = task.arc.unsqueeze(-1) + constant((0.0, 4.0, 8.0, 12.0, 16.0), torch.float64, task.arc.device)
     direction = points_at(task.routes, ahead)[1]
     yaw = torch.atan2(direction[..., 1], direction[..., 0])
     bend = (wrap_angle(yaw[:, 2:] - yaw[:, :-2]).abs() / 8.0).amax(-1)

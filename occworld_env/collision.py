@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from occworld_env.constant import constant
 from occworld_env.footprint import CYCLE, NO_CLASS, PEDESTRIAN, STATIC, TOP_SPEED, VEHICLE, Reach
 from scenes.grid import FREE
 from scenes.motion import relative
@@ -72,7 +73,7 @@ def collide(
 
 def _kinds_inside(inside: Tensor, kind: Tensor) -> Tensor:
     """Which kinds are inside the box at each integration step, bool (B, S, K): inside (B, S, N), kind (B, N)."""
-    kinds = torch.nn.functional.one_hot(kind, len(_GRAVITY) + 1)
+    kinds = kind.unsqueeze(-1) == torch.arange(len(_GRAVITY) + 1, device=kind.device)
     return (inside.float() @ kinds.float()) > 0
 
 
@@ -98,7 +99,7 @@ def vanished(kind: Tensor, after: Tensor, pose: Tensor, time: float, reach: Reac
     x, y = reach.centres[:, 0].double(), reach.centres[:, 1].double()
     i = ((cos * x - sin * y + pose[:, :1] - grid.origin[0]) / grid.voxel).floor().long()
     j = ((sin * x + cos * y + pose[:, 1:2] - grid.origin[1]) / grid.voxel).floor().long()
-    cells = torch.tensor([_cells(speed, time, grid.voxel) for speed in _TOP_SPEEDS], device=kind.device)[kind]
+    cells = constant(tuple(_cells(speed, time, grid.voxel) for speed in _TOP_SPEEDS), torch.int64, kind.device)[kind]
     layer = (kind - VEHICLE).clamp(min=0) * (nx + 1) * (ny + 1)
     low_i, high_i = (i - cells).clamp(0, nx), (i + cells + 1).clamp(0, nx)
     low_j, high_j = (j - cells).clamp(0, ny), (j + cells + 1).clamp(0, ny)
@@ -120,9 +121,8 @@ def _cells(speed: float, time: float, voxel: float) -> int:
 
 def _worst(classes: Tensor, hit: Tensor, reach: Reach) -> Tensor:
     """The class id (B,) of the gravest of classes (B, N) that are hit, NO_CLASS where none is."""
-    order = torch.zeros(len(_GRAVITY) + 1, dtype=torch.int64, device=classes.device)
-    for rank, which in enumerate(_GRAVITY, start=1):
-        order[which] = rank
+    ranks = (0, *(_GRAVITY.index(kind) + 1 for kind in sorted(_GRAVITY)))  # of each kind, 0 for none
+    order = constant(ranks, torch.int64, classes.device)
     score = torch.where(hit, order[reach.kinds[classes]] * 256 + classes, torch.zeros_like(classes))
     best = score.amax(dim=1)
     return torch.where(best > 0, best % 256, torch.full_like(best, NO_CLASS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -11,47 +12,61 @@ from scenes.grid import DRIVABLE, Grid
 from scenes.motion import transform
 from scenes.scene import Scene
 
-KEPT = 16  # scenes whose maps stay packed when no world uses them
+KEPT = 16  # places for scenes that no world uses
 
 
 class DrivableMap:
-    """Packed drivable rasters of the scenes that worlds are in; `use` packs what is missing, `raster` looks it up."""
+    """Drivable rasters of the scenes that worlds are in, each in a place of its own; `use` fills places, `raster` reads them.
 
-    def __init__(self, scenes: Sequence[Scene], grid: Grid, device: torch.device) -> None:
-        self.scenes, self.device = scenes, device
-        self.centres = grid.column_centres().reshape(-1, 2).to(device)
+    Attributes:
+        version: changes when the places had to grow for a larger scene; until then all tensors stay where they are.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], grid: Grid, device: torch.device, worlds: int) -> None:
+        self.scenes, self.device, self.version = scenes, device, 0
+        self.centres = grid.column_centres(device).reshape(-1, 2)
         self.shape = grid.shape[:2]
-        self._packed: dict[int, tuple[Tensor, tuple[float, float], float]] = {}
+        places = worlds + KEPT
+        self._held: OrderedDict[int, int] = OrderedDict()  # place of each scene, the least recently used first
+        self._free = list(range(places))
+        self._drivable = torch.zeros(places, 0, dtype=torch.bool, device=device)
+        self._corner = torch.zeros(places, 2, dtype=torch.float64, device=device)
+        self._cell = torch.ones(places, dtype=torch.float64, device=device)
+        self._size = torch.zeros(places, 2, dtype=torch.int64, device=device)
+        self._place = torch.zeros(worlds, dtype=torch.int64, device=device)
 
     def use(self, worlds: list[int]) -> None:
-        """Tell the scene number of each world; packs again where one is new."""
-        needed = list(dict.fromkeys(worlds))
-        if not set(needed) <= set(self._packed):
-            for scene in [scene for scene in self._packed if scene not in needed][KEPT:]:
-                del self._packed[scene]
-            for scene in needed:
-                if scene not in self._packed:
-                    static = self.scenes[scene].static
-                    self._packed[scene] = ((static.ground == DRIVABLE).to(self.device), static.origin, static.cell)
-            self._pack()
-        places = {scene: place for place, scene in enumerate(self._packed)}
-        row = [places[scene] for scene in worlds]
-        self._corner, self._cell = self._corners[row], self._cells[row]
-        self._size, self._first = self._sizes[row], self._firsts[row]
+        """Tell the scene number of each world; reads in what is new."""
+        needed = dict.fromkeys(worlds)
+        for scene in needed:
+            if scene not in self._held:
+                self._held[scene] = self._free.pop() if self._free else self._evict(needed)
+                self._read(scene, self._held[scene])
+            self._held.move_to_end(scene)
+        self._place.copy_(torch.tensor([self._held[scene] for scene in worlds]))
 
-    def _pack(self) -> None:
-        drivable, corners, cells = zip(*self._packed.values(), strict=True)
-        self._drivable = torch.cat([part.flatten() for part in drivable])
-        self._corners = torch.tensor(corners, dtype=torch.float64, device=self.device)
-        self._cells = torch.tensor(cells, dtype=torch.float64, device=self.device)
-        self._sizes = torch.tensor([part.shape for part in drivable], device=self.device)
-        count = self._sizes.prod(-1)
-        self._firsts = count.cumsum(0) - count
+    def _evict(self, needed: dict[int, None]) -> int:
+        """The place of the scene that was not needed for longest."""
+        scene = next(scene for scene in self._held if scene not in needed)
+        return self._held.pop(scene)
+
+    def _read(self, scene: int, place: int) -> None:
+        static = self.scenes[scene].static
+        drivable = (static.ground == DRIVABLE).flatten()
+        more = len(drivable) - self._drivable.shape[1]
+        if more > 0:
+            self._drivable = torch.nn.functional.pad(self._drivable, (0, more))
+            self.version += 1
+        self._drivable[place, : len(drivable)] = drivable.to(self.device)
+        self._corner[place] = torch.tensor(static.origin, dtype=torch.float64).to(self.device)
+        self._cell[place] = static.cell
+        self._size[place] = torch.tensor(static.ground.shape).to(self.device)
 
     def raster(self, poses: Tensor) -> Tensor:
         """Known drivable columns seen from world poses (B, 3): uint8 0 or 1 (B, X, Y); 0 outside the map."""
-        index = ((transform(poses, self.centres) - self._corner[:, None]) / self._cell[:, None, None]).floor().long()
-        inside = ((index >= 0) & (index < self._size[:, None])).all(-1)
-        flat = self._first[:, None] + index[..., 0] * self._size[:, 1:] + index[..., 1]
-        found = self._drivable[flat.masked_fill(~inside, 0)] & inside
+        corner, cell, size = (part[self._place].unsqueeze(1) for part in (self._corner, self._cell, self._size))
+        index = ((transform(poses, self.centres) - corner) / cell.unsqueeze(-1)).floor().long()
+        inside = ((index >= 0) & (index < size)).all(-1)
+        flat = (index[..., 0] * size[..., 1] + index[..., 1]).masked_fill(~inside, 0)
+        found = self._drivable.flatten()[flat + (self._place * self._drivable.shape[1]).unsqueeze(1)] & inside
         return found.reshape(-1, *self.shape).to(torch.uint8)

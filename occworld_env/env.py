@@ -33,13 +33,14 @@ class OccSoraEnv(gym.Env[dict[str, np.ndarray], Any]):
         world_model: ModelSource = None,
         *,
         device: torch.device | str = "cpu",
+        precision: str | None = None,
         render_mode: str | None = None,
         config: EnvConfig | None = None,
         **settings: Any,
     ) -> None:
         _check_render_mode(render_mode)
         self.render_mode = render_mode
-        self.simulator = Simulator(world_model, scenes, make_config(config, settings), device=device)
+        self.simulator = Simulator(world_model, scenes, make_config(config, settings), device=device, precision=precision)
         self.action_space = action_space(self.simulator)
         self.observation_space = observation_space(self.simulator)  # type: ignore[assignment]
         self.picture = Picture(self.simulator, render_mode == "human")

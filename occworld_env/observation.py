@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from occworld_env.config import EnvConfig
+from occworld_env.constant import constant
 from occworld_env.footprint import PEDESTRIAN, STATIC, VEHICLE, Reach, Surface
 from occworld_env.route import RoutePlace, points_at
 from occworld_env.vehicle import Vehicle
@@ -82,7 +83,7 @@ def vector(vehicle: Vehicle, task: Task, config: EnvConfig, grid: Grid) -> Tenso
         (task.light_distance / LIGHT_RANGE).clamp(max=1.0),
         *(((task.light_state == state) & near).double() for state in (1, 2, 3)),
     ]
-    arcs = task.place.arc.unsqueeze(-1) + torch.tensor(ROUTE_AHEAD, dtype=torch.float64, device=vehicle.pose.device)
+    arcs = task.place.arc.unsqueeze(-1) + constant(ROUTE_AHEAD, torch.float64, vehicle.pose.device)
     ahead = to_local(vehicle.pose, points_at(task.routes, arcs)[0]) / (grid.shape[0] * grid.voxel / 2)
     return torch.cat((torch.stack(parts, dim=-1), ahead.flatten(1)), dim=-1).clamp(-1.0, 1.0).to(torch.float32)
 
@@ -113,9 +114,6 @@ def bev(now: Surface, before: Surface, moved: Tensor, corridor: Tensor, reach: R
 def _carried(raster: Tensor, moved: Tensor, grid: Grid) -> Tensor:
     """Raster bool (B, X, Y) of one frame as it lies in the next one, which is at pose moved (B, 3) in it."""
     nx, ny = grid.shape[:2]
-    centres = grid.column_centres().reshape(1, nx * ny, 2).to(moved.device, torch.float32)
-    place = (transform(moved, centres) - centres.new_tensor(grid.origin[:2])) / grid.voxel
-    index = place.floor().long()
-    inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
-    flat = (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0)
+    centres = grid.column_centres(moved.device, torch.float32).reshape(1, nx * ny, 2)
+    flat, inside = grid.columns_at(transform(moved, centres))
     return (raster.flatten(1).gather(1, flat) & inside).reshape(-1, nx, ny)

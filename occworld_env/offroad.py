@@ -30,12 +30,8 @@ def offroad_share(ground: Tensor, shown_at: Tensor, ego: Tensor, box: Tensor, re
     grid, (worlds, frames) = reach.grid, shown_at.shape[:2]
     points = footprint_points(box).unsqueeze(1)
     local = transform(relative(shown_at[:, :, None], ego[:, None]), points.unsqueeze(1))  # (B, R, P, N, 2)
-    index = ((local - local.new_tensor(grid.origin[:2])) / grid.voxel).floor().long()
-    size = torch.tensor(grid.shape[:2], device=index.device)
-    inside = ((index >= 0) & (index < size)).all(-1)
-    index = index.clamp(min=0).minimum(size - 1)
-    flat = (index[..., 0] * grid.shape[1] + index[..., 1]).reshape(worlds, frames, -1)
-    vote = reach.flat[ground.flatten(2).gather(2, flat).long()].reshape(inside.shape) * inside
+    flat, inside = grid.columns_at(local)
+    vote = reach.flat[ground.flatten(2).gather(2, flat.reshape(worlds, frames, -1)).long()].reshape(inside.shape) * inside
     known = (vote != 0).any(1)
     off = known & (vote.sum(1) < 0)
     share = off.sum(-1).double() / known.sum(-1).clamp(min=1)

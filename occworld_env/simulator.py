@@ -25,6 +25,7 @@ from occworld_env.offroad import offroad_share
 from occworld_env.reward import TERMS, discomfort, reward_terms
 from occworld_env.route import RoutePlace, locate
 from occworld_env.starts import Start, StartBank
+from occworld_env.step_graph import StepGraph
 from occworld_env.vehicle import Command, Path, Vehicle, drive, frame_motion
 from scenes.grid import Grid
 from scenes.motion import relative
@@ -60,6 +61,8 @@ class Simulator:
 
     Attributes:
         model: the world model. config: settings. scenes: where starts come from. num_worlds: N. device: where all tensors live.
+        precision: "bf16" or "fp32", what the world model's matrix products are computed in.
+        capture: whether a step runs as one CUDA graph.
         state: the simulator's own state of each world. rollout: the world model's state of each world.
         path: world poses (N, S, 3) of the integration steps of the last step.
         names: name of the scene and of the ego's track of each world.
@@ -75,7 +78,10 @@ class Simulator:
         num_worlds: int = 1,
         max_steps: int | None = None,
         device: torch.device | str = "cpu",
+        precision: str | None = None,
+        capture: bool | None = None,
     ) -> None:
+        """precision: by default "bf16" on a GPU that has it and "fp32" elsewhere. capture: by default on every GPU."""
         if num_worlds < 1:
             raise ValueError(f"num_envs: expected at least 1, found {num_worlds}")
         if max_steps is not None and max_steps < 1:
@@ -83,6 +89,10 @@ class Simulator:
         self._model_source, self._scene_source = world_model, scenes
         self.config = config or EnvConfig()
         self.num_worlds, self.max_steps, self.device = num_worlds, max_steps, torch.device(device)
+        self.precision = _check_precision(precision, self.device)
+        self.capture = self.device.type == "cuda" if capture is None else capture
+        if self.capture and self.device.type != "cuda":
+            raise ValueError(f"capture: expected a CUDA device for a CUDA graph, found {self.device}")
         self.generators = [np.random.default_rng() for _ in range(num_worlds)]
         self.state, self.rollout, self.path = Rollout({}), Rollout({}), torch.zeros(0)
         self.names = [("", "")] * num_worlds
@@ -95,8 +105,13 @@ class Simulator:
             raise ValueError("observation: 'tokens' needs a world model with a codebook, and this one has none")
         travel = self.config.bicycle.max_speed * self.step_seconds
         self.reach = Reach(self.grid, travel + _BODY, self.device)
-        self.bank = StartBank(self.model, self.scenes, self.config, self.reach)
-        self.map = DrivableMap(self.scenes, self.grid, self.device)
+        self.bank = StartBank(self.model, self.scenes, self.config, self.reach, self._precise)
+        self.map = DrivableMap(self.scenes, self.grid, self.device, self.num_worlds)
+        self._graph: StepGraph | None = None
+
+    def _precise(self) -> torch.autocast:
+        """The context in which the world model computes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
     def grid(self) -> Grid:
@@ -170,17 +185,14 @@ class Simulator:
         return start, int(options.get("seed", seed))
 
     def _put(self, chosen: list[int], state: Rollout, rollout: Rollout) -> None:
-        if len(chosen) == self.num_worlds:
+        if not self.state.tensors:
             self.state, self.rollout = state, rollout
             self.path = state["pose"].unsqueeze(1)
-        else:
-            mask = torch.zeros(self.num_worlds, dtype=torch.bool)
-            mask[chosen] = True
-            mask = mask.to(self.device)
-            self.state = Rollout(self.state.state_dict())  # what was given out before stays as it was
-            self.state.replace(mask, state)
-            self.rollout.replace(mask, rollout)
-            self.path = torch.where(mask[:, None, None], self.state["pose"].unsqueeze(1), self.path)
+        else:  # in place, since a captured step knows its tensors by where they are
+            worlds = torch.tensor(chosen).to(self.device)
+            self.state.put(worlds, state)
+            self.rollout.put(worlds, rollout)
+            self.path = self.path.index_copy(0, worlds, state["pose"].unsqueeze(1).expand(-1, self.path.shape[1], -1))
         self.map.use(self.state["scene"].tolist())
 
     @torch.no_grad()
@@ -189,6 +201,15 @@ class Simulator:
         if not self.state.tensors:
             raise RuntimeError("step: call reset first")
         action = actions.check_action(action.to(self.device), self.config.action, self.num_worlds, self.frames)
+        if not self.capture:
+            return self.advance(action)
+        if self._graph is None or not self._graph.fits():
+            self._graph = StepGraph(self, action)
+        return self._graph.step(action)
+
+    @torch.no_grad()
+    def advance(self, action: Tensor) -> StepResult:
+        """The step itself, operation by operation, of a checked action: no shape and no branch depends on what tensors hold."""
         start = self.vehicle
         path = drive(start, self._command(action, start), self.frames, self.model.dt, self.config)
         frames = path.frames(self.frames)
@@ -197,7 +218,7 @@ class Simulator:
         if self.config.known_map:
             raster[:, 1] = self.map.raster(end.pose)
         motion = frame_motion(start, frames)
-        chunk = self.model.advance(self.rollout, motion, raster)
+        chunk = self._imagine(self.state, self.rollout, motion, frames, raster)
         assert chunk.voxels is not None, "advance gives voxels where they are asked for"
         surface = look_down(chunk.voxels, self.grid)
         events = self._events(surface, frames, path)
@@ -214,6 +235,11 @@ class Simulator:
         reward = torch.stack([rewards[name] for name in TERMS]).sum(0)
         terminated = flags["collision"] | flags["offroad"] | flags["offroute"]
         return StepResult(self.observe(), reward, terminated, late & ~terminated, rewards, info)
+
+    def _imagine(self, state: Rollout, rollout: Rollout, motion: Tensor, frames: Tensor, raster: Tensor) -> Chunk:
+        """What the ego sees next under motion (N, F, 3), its frames at world poses (N, F, 3); changes `rollout`."""
+        with self._precise():
+            return self.model.advance(rollout, motion, raster)
 
     def _command(self, action: Tensor, start: Vehicle) -> Command:
         if self.config.action == "control":
@@ -278,7 +304,7 @@ class Simulator:
 
     def _info(self, vehicle: Vehicle, place: RoutePlace, progress: Tensor) -> dict[str, Tensor]:
         state = self.state
-        return {
+        info = {
             "pose": vehicle.pose,
             "speed": vehicle.speed,
             "acceleration": vehicle.acceleration,
@@ -290,6 +316,7 @@ class Simulator:
             "time": state["steps"] * self.step_seconds,
             **{name: state[name] for name in ("scene", "ego", "start", "seed")},
         }
+        return {name: tensor.clone() for name, tensor in info.items()}  # the state is written to in place
 
     def route_ahead(self, world: int, distance: float = 60.0) -> Tensor:
         """Route points (M, 2) of one world in its ego frame, within `distance` metres of it along the route."""
@@ -315,6 +342,7 @@ class Simulator:
         if state.tensors and len(state) != self.num_worlds:
             raise ValueError(f"state: expected {self.num_worlds} worlds, found {len(state)}")
         self.state, self.rollout = Rollout(state.state_dict()), Rollout(Rollout(saved["rollout"]).state_dict())
+        self._graph = None
         self.path, self.names = saved["path"].clone(), list(saved["names"])
         for generator, inner in zip(self.generators, saved["generators"], strict=True):
             generator.bit_generator.state = inner
@@ -323,7 +351,7 @@ class Simulator:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: where model and scenes come from (themselves, where they were given as objects), and the state."""
-        kept = ("_model_source", "_scene_source", "config", "num_worlds", "max_steps", "device", "generators")
+        kept = ("_model_source", "_scene_source", "config", "num_worlds", "max_steps", "device", "precision", "capture", "generators")
         return {name: getattr(self, name) for name in kept} | {"saved": self.get_state()}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
@@ -331,6 +359,15 @@ class Simulator:
         self.__dict__.update(pickled)
         self._load()
         self.set_state(saved)
+
+
+def _check_precision(precision: str | None, device: torch.device) -> str:
+    """The precision asked for, or the device's default; raises ValueError on another word."""
+    if precision is None:
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if precision not in ("bf16", "fp32"):
+        raise ValueError(f"precision: expected 'bf16', 'fp32' or None, found {precision!r}")
+    return precision
 
 
 def _stack(worlds: list[Rollout]) -> Rollout:

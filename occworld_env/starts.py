@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +57,18 @@ class UnusableStartError(ValueError):
 class StartBank:
     """Starts drawn from scenes, encoded when first used; the least recently used one is dropped when there are too many."""
 
-    def __init__(self, model: WorldModel, scenes: Sequence[Scene], config: EnvConfig, reach: Reach) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        scenes: Sequence[Scene],
+        config: EnvConfig,
+        reach: Reach,
+        precise: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """precise: makes the context in which the world model encodes."""
         if not scenes:
             raise ValueError("scenes: expected at least one scene, found none")
-        self.model, self.scenes, self.config, self.reach = model, scenes, config, reach
+        self.model, self.scenes, self.config, self.reach, self.precise = model, scenes, config, reach, precise
         self.history = (model.history_frames - 1) * model.dt
         self._slots: dict[int, StartKey] = {}
         self._kept: OrderedDict[StartKey, Start] = OrderedDict()
@@ -159,7 +168,7 @@ class StartBank:
         self._check_place(scene, key, state)
         device = self.reach.device
         seeds = torch.zeros(1, dtype=torch.int64, device=device)
-        with torch.no_grad():
+        with torch.no_grad(), self.precise():
             rollout = model.start(occupancy.unsqueeze(0), motion_from_poses(poses).unsqueeze(0).to(device), seeds)
         if "codes" in rollout.tensors:
             state["codes"] = rollout["codes"].clone()

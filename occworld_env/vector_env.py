@@ -39,6 +39,7 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         *,
         max_episode_steps: int | None = MAX_EPISODE_STEPS,
         device: torch.device | str = "cpu",
+        precision: str | None = None,
         render_mode: str | None = None,
         config: EnvConfig | None = None,
         **settings: Any,
@@ -47,7 +48,13 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
             raise ValueError(f"render_mode: expected None or 'rgb_array' for a vector environment, found {render_mode!r}")
         self.num_envs, self.render_mode = num_envs, render_mode
         self.simulator = Simulator(
-            world_model, scenes, make_config(config, settings), num_worlds=num_envs, max_steps=max_episode_steps, device=device
+            world_model,
+            scenes,
+            make_config(config, settings),
+            num_worlds=num_envs,
+            max_steps=max_episode_steps,
+            device=device,
+            precision=precision,
         )
         self.single_action_space = action_space(self.simulator)
         self.action_space = batch_space(self.single_action_space, num_envs)

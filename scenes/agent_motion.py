@@ -29,7 +29,7 @@ def agent_displacement(
     there = (owner >= 0) & torch.cat((stays, stays.new_zeros(1)))[owner]
     frame, i, j = there.nonzero(as_tuple=True)
     box = owner[frame, i, j]
-    centre = grid.column_centres().to(device)[i, j].unsqueeze(1)
+    centre = grid.column_centres(device)[i, j].unsqueeze(1)
     local = to_local(boxes.pose[box], centre)
     moved = torch.zeros(len(poses), len(ahead), *grid.shape[:2], 2, device=device)
     for step, moment in enumerate(moments.unbind(1)):

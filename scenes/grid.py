@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, reduce
 
 import torch
 from torch import Tensor
@@ -37,6 +37,16 @@ STATIC_OBSTACLES = tuple(CLASS_ID[name] for name in ("others", "barrier", "traff
 AGENTS = tuple(
     CLASS_ID[name] for name in ("bicycle", "bus", "car", "construction_vehicle", "motorcycle", "pedestrian", "trailer", "truck")
 )
+
+
+def _runs(ids: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last of each run of successive ids, given in order."""
+    starts = [number for number in ids if number - 1 not in ids]
+    ends = [number for number in ids if number + 1 not in ids]
+    return list(zip(starts, ends, strict=True))
+
+
+_AGENT_RUNS = _runs(AGENTS)
 
 COLOURS = (
     (112, 112, 122),
@@ -117,21 +127,26 @@ class Grid:
         """Index along axis 2 of the voxel layer whose inside, or upper face, is the ground at height 0."""
         return min(max(int(-self.origin[2] / self.voxel - 1e-6), 0), self.shape[2] - 1)
 
-    def column_centres(self) -> Tensor:
-        """Centres of all voxel columns in the ego frame, (X, Y, 2) float64 metres."""
-        return torch.stack(torch.meshgrid(self.x_centres, self.y_centres, indexing="ij"), dim=-1)
+    def column_centres(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Tensor:
+        """Centres of all voxel columns in the ego frame, (X, Y, 2) metres; kept, so nobody may write to it."""
+        return _column_centres(self, torch.device(device), dtype)
 
     def columns_at(self, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Flat number i * Y + j, int64 (...), of the columns that points (..., 2) of the ego frame lie in, 0 where they are
         outside, and whether they are inside, bool (...)."""
         nx, ny = self.shape[:2]
-        index = ((xy - xy.new_tensor(self.origin[:2])) / self.voxel).floor().long()
-        inside = (index >= 0).all(-1) & (index[..., 0] < nx) & (index[..., 1] < ny)
-        return (index[..., 0] * ny + index[..., 1]).masked_fill(~inside, 0), inside
+        i, j = (((xy[..., axis] - self.origin[axis]) / self.voxel).floor().long() for axis in (0, 1))
+        inside = (i >= 0) & (j >= 0) & (i < nx) & (j < ny)
+        return (i * ny + j).masked_fill(~inside, 0), inside
 
     def _centres(self, axis: int) -> Tensor:
         index = torch.arange(self.shape[axis], dtype=torch.float64)
         return self.origin[axis] + (index + 0.5) * self.voxel
+
+
+@lru_cache(maxsize=32)
+def _column_centres(grid: Grid, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.stack(torch.meshgrid(grid.x_centres, grid.y_centres, indexing="ij"), dim=-1).to(device, dtype)
 
 
 OCC3D = Grid(shape=(200, 200, 16), voxel=0.4, origin=(-40.0, -40.0, -1.0))
@@ -150,6 +165,6 @@ def check_occupancy(occupancy: Tensor, grid: Grid, name: str = "occupancy") -> N
 
 def is_agent(occupancy: Tensor) -> Tensor:
     """Which cells hold an agent (vehicle, cyclist or pedestrian), bool, from class ids uint8 of any shape."""
-    table = torch.zeros(256, dtype=torch.bool, device=occupancy.device)
-    table[list(AGENTS)] = True
-    return table[occupancy.int()]
+    # Two operations on bytes for each run of ids: below the run, the difference wraps around.
+    runs = [(occupancy - low) <= high - low for low, high in _AGENT_RUNS]
+    return reduce(torch.logical_or, runs)

@@ -45,7 +45,7 @@ def _render_frames(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: 
 
 def _render_static(static: StaticWorld, poses: Tensor, grid: Grid) -> Tensor:
     frames, (nx, ny, nz) = poses.shape[0], grid.shape
-    centres = grid.column_centres().reshape(1, nx * ny, 2).to(poses.device)
+    centres = grid.column_centres(poses.device).reshape(1, nx * ny, 2)
     i, j, inside = static.cells(transform(poses, centres))
     cell, inside = (i * static.ground.shape[1] + j).reshape(-1), inside.reshape(-1)
     occupancy = torch.full((frames * nx * ny, nz), FREE, dtype=torch.uint8, device=poses.device)

@@ -11,6 +11,7 @@ from scenes.scene import StaticWorld
 
 ROUTE_POINTS = 512
 ROUTE_HALF_WIDTH = 2.0  # metres to each side of the route's line
+_STAMPS = 512  # of the points and middles of a route, the nearest ones, that are drawn: 512 m of route within sight
 ROUTE_CHANNELS = 2  # route corridor, known drivable surface
 
 
@@ -41,7 +42,7 @@ def route_raster(routes: Tensor, poses: Tensor, statics: list[StaticWorld] | Non
     raster = torch.zeros(batch, ROUTE_CHANNELS, nx, ny, dtype=torch.uint8, device=poses.device)
     raster[:, 0] = _corridor(to_local(poses, routes), grid)
     if statics is not None:
-        centres = grid.column_centres().reshape(nx * ny, 2).to(poses.device)
+        centres = grid.column_centres(poses.device).reshape(nx * ny, 2)
         for world, static in enumerate(statics):
             i, j, inside = static.cells(transform(poses[world], centres))
             raster[world, 1] = ((static.ground[i, j] == DRIVABLE) & inside).reshape(nx, ny)
@@ -53,16 +54,22 @@ def _corridor(local: Tensor, grid: Grid) -> Tensor:
     batch, (nx, ny, _) = len(local), grid.shape
     # 2 m between points and a half width of 2 m: stamping a disc at each point and at each middle covers the line.
     dense = torch.cat((local, (local[:, 1:] + local[:, :-1]) / 2), dim=1)
+    repeated = torch.nn.functional.pad((local[:, 1:] == local[:, :-1]).all(-1), (1, 0))
+    distance = dense.norm(dim=-1).masked_fill(torch.cat((repeated, repeated[:, 1:]), dim=1), torch.inf)
+    nearest = distance.topk(min(_STAMPS, dense.shape[1]), dim=1, largest=False, sorted=False).indices
+    dense = dense.gather(1, nearest.unsqueeze(-1).expand(-1, -1, 2))
     reach = int(ROUTE_HALF_WIDTH / grid.voxel + 1)
     offset = torch.arange(-reach, reach + 1, device=local.device)
-    origin = local.new_tensor(grid.origin[:2])
-    cell = ((dense - origin) / grid.voxel).floor().long()[:, :, None, None] + torch.stack(
-        torch.meshgrid(offset, offset, indexing="ij"), dim=-1
-    )
-    centre = origin + (cell.to(local.dtype) + 0.5) * grid.voxel
-    close = (centre - dense[:, :, None, None]).norm(dim=-1) <= ROUTE_HALF_WIDTH
-    close &= (cell >= 0).all(-1) & (cell[..., 0] < nx) & (cell[..., 1] < ny)
-    world = torch.arange(batch, device=local.device)[:, None, None, None].expand_as(close)
-    raster = torch.zeros(batch * nx * ny, dtype=torch.uint8, device=local.device)
-    raster[((world * nx + cell[..., 0]) * ny + cell[..., 1])[close]] = 1
-    return raster.reshape(batch, nx, ny)
+    cells, gaps = [], []  # of the columns around each point along an axis, (B, M, 2 * reach + 1)
+    for axis in (0, 1):
+        place = dense[..., axis, None]
+        cell = ((place - grid.origin[axis]) / grid.voxel).floor().long() + offset
+        cells.append(cell)
+        gaps.append((grid.origin[axis] + (cell.to(local.dtype) + 0.5) * grid.voxel - place).square())
+    rows, columns = cells[0].unsqueeze(-1), cells[1].unsqueeze(-2)
+    close = gaps[0].unsqueeze(-1) + gaps[1].unsqueeze(-2) <= ROUTE_HALF_WIDTH**2
+    close &= ((rows >= 0) & (rows < nx)) & ((columns >= 0) & (columns < ny))
+    # What is not close goes to a cell of its own behind the raster, so that no shape depends on the data.
+    flat = (rows * ny + columns).masked_fill(~close, nx * ny).flatten(1)
+    raster = torch.zeros(batch, nx * ny + 1, dtype=torch.uint8, device=local.device).scatter_(1, flat, 1)
+    return raster[:, :-1].reshape(batch, nx, ny)

@@ -93,7 +93,7 @@ def test_lights_on_the_route_are_found_in_order_and_change(make_scene: Callable[
 
 def test_packed_map_equals_the_map_of_each_scene(scene: Scene, other_scene: Scene) -> None:
     scenes = [scene, other_scene]
-    packed = DrivableMap(scenes, MINI, torch.device("cpu"))
+    packed = DrivableMap(scenes, MINI, torch.device("cpu"), worlds=3)
     poses = torch.tensor([[10.0, 1.0, 0.3], [320.0, -3.0, -2.0], [5000.0, 0.0, 0.0]], dtype=torch.float64)
     lines = route((0, 0), (10, 0)).expand(3, -1, -1)
     for worlds in ([0, 1, 0], [1, 1, 0], [0, 0, 0]):
