@@ -351,7 +351,17 @@ class Simulator:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: where model and scenes come from (themselves, where they were given as objects), and the state."""
-        kept = ("_model_source", "_scene_source", "config", "num_worlds", "max_steps", "device", "precision", "capture", "generators")
+        kept = (
+            "_model_source",
+            "_scene_source",
+            "config",
+            "num_worlds",
+            "max_steps",
+            "device",
+            "precision",
+            "capture",
+            "generators",
+        )
         return {name: getattr(self, name) for name in kept} | {"saved": self.get_state()}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
