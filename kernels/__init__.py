@@ -3,6 +3,7 @@
 from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
+from kernels.gelu import gelu
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
 from kernels.world_attention import world_attention
@@ -14,6 +15,7 @@ __all__ = [
     "classify_voxels",
     "gated_residual",
     "gated_residual_norm",
+    "gelu",
     "nearest_code",
     "philox_normal",
     "quantize",

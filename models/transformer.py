@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kernels import ada_norm, gated_residual, gated_residual_norm
+from kernels import ada_norm, gated_residual, gated_residual_norm, gelu
 from kernels.world_attention import has_kernel, rotation_table, world_attention
 from models.layers import working_dtype
 from models.rotary import frequencies, phases, token_places, turn, turn_back
@@ -141,8 +141,7 @@ class Block(nn.Module):
             attended = self._attend(*qkv, own, past, window).flatten(-2)
         gate, shift, scale, last_gate = modulation[:, 2:].unbind(1)
         x, hidden = gated_residual_norm(x, self.out(attended), gate, scale, shift, working_dtype(x))
-        hidden = nn.functional.gelu(self.widen(hidden), approximate="tanh")
-        return gated_residual(x, self.narrow(hidden), last_gate)
+        return gated_residual(x, self.narrow(gelu(self.widen(hidden))), last_gate)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, own: Tensor, past: Context, window: Window) -> Tensor:
         q, k, v = (turn(part, own) for part in (q, k, v))
