@@ -102,3 +102,18 @@ def test_packed_map_equals_the_map_of_each_scene(scene: Scene, other_scene: Scen
         assert torch.equal(packed.raster(poses), expected)
     assert int(packed.raster(poses)[0].sum()) > 1000
     assert int(packed.raster(poses)[2].sum()) == 0
+
+
+def test_packed_map_forgets_the_scene_not_used_for_longest(scene: Scene, other_scene: Scene) -> None:
+    scenes = [scene, other_scene] * 12
+    packed = DrivableMap(scenes, MINI, torch.device("cpu"), worlds=2)
+    poses = torch.tensor([[10.0, 1.0, 0.3], [55.0, -3.0, 0.1]], dtype=torch.float64)
+    lines = route((0, 0), (10, 0)).expand(2, -1, -1)
+    versions = []
+    for number in range(24):
+        worlds = [number, 0]  # world 1 stays where it is
+        packed.use(worlds)
+        versions.append(packed.version)
+        expected = route_raster(lines, poses, [scenes[world].static for world in worlds], MINI)[:, 1]
+        assert torch.equal(packed.raster(poses), expected)
+    assert versions == [versions[0]] * 24, "scenes of one size need the memory taken once"
