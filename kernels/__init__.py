@@ -3,6 +3,7 @@
 from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
+from kernels.components import connected_components
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
 from kernels.world_attention import world_attention
@@ -12,6 +13,7 @@ OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: s
 __all__ = [
     "ada_norm",
     "classify_voxels",
+    "connected_components",
     "gated_residual",
     "gated_residual_norm",
     "nearest_code",
