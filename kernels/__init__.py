@@ -1,6 +1,7 @@
 """Hot operations, each with its definition in plain torch beside a Triton kernel; the device of the tensors decides."""
 
 from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
+from kernels.class_embedding import class_embedding
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
 from kernels.components import connected_components
@@ -12,6 +13,7 @@ OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: s
 
 __all__ = [
     "ada_norm",
+    "class_embedding",
     "classify_voxels",
     "connected_components",
     "gated_residual",
