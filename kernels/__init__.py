@@ -4,6 +4,7 @@ from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
 from kernels.class_embedding import class_embedding
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
+from kernels.columns import Lattice, gather_columns
 from kernels.components import connected_components
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
@@ -12,12 +13,14 @@ from kernels.world_attention import world_attention
 OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: see occworld_env
 
 __all__ = [
+    "Lattice",
     "ada_norm",
     "class_embedding",
     "classify_voxels",
     "connected_components",
     "gated_residual",
     "gated_residual_norm",
+    "gather_columns",
     "nearest_code",
     "philox_normal",
     "quantize",

@@ -24,6 +24,7 @@ from kernels import (
     class_embedding_triton,
     classify_triton,
     codebook_triton,
+    columns_triton,
     components_triton,
     noise_triton,
     quantize_triton,
@@ -105,12 +106,19 @@ def class_readers() -> dict[str, Case]:
 
 
 def maps() -> dict[str, Case]:
-    """Connected components, of maps of any size."""
+    """Connected components, and columns looked up under a pose: voxels of both presets, and maps seen from above."""
     found: dict[str, Case] = {}
     special = {"classes": "*i64", "parents": "*i32", "labels": "*i64"}
     for kernel in (components_triton.link_kernel, components_triton.join_kernel, components_triton.label_kernel):
         types = {name: special.get(name, "i32") for name in kernel.arg_names if name != "BLOCK"}
         found[kernel.__name__] = (kernel, types, {"BLOCK": components_triton.BLOCK, "num_warps": 4})
+    kernel, numbers = columns_triton.gather_columns_kernel, ("poses", "cosines", "sines")
+    for height in (1, 8, 16):
+        for pointer in ("*fp64", "*fp32"):
+            constants = {"HEIGHT": height, "VOXEL": 0.4, "LOW_X": -40.0, "LOW_Y": -40.0, **columns_triton.settings(height)}
+            special = {"columns": "*u8", "out": "*u8", **dict.fromkeys(numbers, pointer)}
+            types = {name: special.get(name, "i32") for name in kernel.arg_names if name not in constants}
+            found[f"{kernel.__name__} {height} {pointer[1:]}"] = (kernel, types, constants)
     return found
 
 
