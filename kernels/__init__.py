@@ -1,8 +1,11 @@
 """Hot operations, each with its definition in plain torch beside a Triton kernel; the device of the tensors decides."""
 
 from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
+from kernels.class_embedding import class_embedding
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
+from kernels.columns import Lattice, gather_columns
+from kernels.components import connected_components
 from kernels.gelu import gelu
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
@@ -11,10 +14,14 @@ from kernels.world_attention import world_attention
 OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: see occworld_env
 
 __all__ = [
+    "Lattice",
     "ada_norm",
+    "class_embedding",
     "classify_voxels",
+    "connected_components",
     "gated_residual",
     "gated_residual_norm",
+    "gather_columns",
     "gelu",
     "nearest_code",
     "philox_normal",

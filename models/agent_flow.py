@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models.agents import agent_blobs, rigid_velocity
-from models.layers import ConvBlock, Downsample, Upsample
+from models.layers import ConvBlock, Downsample, Upsample, embed_voxels
 from models.warp import UNKNOWN, warp
 from scenes.grid import CLASS_ID, Grid
 from scenes.motion import relative
@@ -59,9 +59,9 @@ class AgentFlow(nn.Module):
         above: class of the agent in each column, uint8 (B, T, X, Y), as `align` gives it. ground: class of the ground there,
         uint8 (B, X, Y). Ids above the last class are unknown.
         """
-        ids = torch.cat((above, ground.unsqueeze(1)), dim=1).clamp(max=self.grid.num_classes).int()
+        ids = torch.cat((above, ground.unsqueeze(1)), dim=1)
         ids = rearrange(ids, "b t (x p) (y q) -> b x y (p q t)", p=2, q=2)
-        x = self.fine(self.stem(self.embed(ids).flatten(-2)))
+        x = self.fine(embed_voxels(ids, self.embed, self.stem))
         x = self.out(self.join(x + self.coarse(x)))
         return SPEED * rearrange(x, "b x y (p q f c) -> b f (x p) (y q) c", p=2, q=2, c=2)
 

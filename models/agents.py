@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from scenes.grid import AGENTS, FREE, Grid, is_agent
+from kernels import connected_components
+from scenes.grid import FREE, Grid, is_agent
 
 
 def seen_from_above(occupancy: Tensor, free: int) -> Tensor:
@@ -26,14 +26,7 @@ def agent_blobs(occupancy: Tensor) -> tuple[Tensor, Tensor]:
     """
     classes = seen_from_above(occupancy, FREE).long()
     classes = classes.masked_fill(classes == FREE, -1)
-    there = torch.stack([classes == c for c in AGENTS], dim=1)
-    number = torch.arange(1, classes[0].numel() + 1, device=classes.device, dtype=torch.float32).reshape(classes.shape[1:])
-    label = number * there
-    while True:
-        spread = F.max_pool2d(label, 3, stride=1, padding=1) * there
-        if torch.equal(spread, label):
-            return classes, label.amax(1).long()
-        label = spread
+    return classes, connected_components(classes)
 
 
 def blob_mean(values: Tensor, blobs: Tensor) -> Tensor:
@@ -52,7 +45,7 @@ def rigid_velocity(velocity: Tensor, blobs: Tensor, grid: Grid) -> Tensor:
     v + w x r about the blob's centre, by least squares; else a car whose columns differ in speed would be torn or crushed.
     blobs: int64 (N, X, Y). Beside the blobs the result means nothing.
     """
-    centres = grid.column_centres().to(velocity).expand(len(blobs), -1, -1, -1)
+    centres = grid.column_centres(velocity.device, velocity.dtype).expand(len(blobs), -1, -1, -1)
     arm = centres - blob_mean(centres, blobs)
     inertia = blob_mean(arm.square().sum(-1, keepdim=True), blobs).clamp(min=grid.voxel**2)
     frames = []

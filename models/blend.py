@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.layers import ConvBlock, fold
+from models.layers import ConvBlock, embed_voxels, fold
 from models.tokenizer import Decoder, TokenizerConfig
 from scenes.grid import Grid
 
@@ -37,8 +37,8 @@ class Blend(nn.Module):
         latents: (B, h, w, G * D). carried: uint8 (B, F, X, Y, Z), ids above the last class are unknown.
         """
         places = decoder.places(latents)
-        ids = fold(carried).clamp(max=self.unknown).int()
-        x = self.layers(places + self.enter(self.embed(ids).flatten(-2)))
+        ids = fold(carried).clamp(max=self.unknown)
+        x = self.layers(places + embed_voxels(ids, self.embed, self.enter))
         return places + self.change(x), self.trust(x), ids
 
     def logits(self, decoder: Decoder, places: Tensor, trust: Tensor, ids: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from kernels import class_embedding
+
 
 def working_dtype(x: Tensor) -> torch.dtype:
     """What linear layers compute in where x is: the type of autocast, or that of x."""
@@ -66,3 +68,12 @@ def fold(occupancy: Tensor) -> Tensor:
 def unfold(folded: Tensor, frames: int, height: int) -> Tensor:
     """The inverse of `fold`: (B, X / 2, Y / 2, 4 F Z) -> (B, F, X, Y, Z)."""
     return rearrange(folded, "b x y (p q f z) -> b f (x p) (y q) z", p=2, q=2, f=frames, z=height)
+
+
+def embed_voxels(ids: Tensor, embed: nn.Embedding, enter: nn.Linear) -> Tensor:
+    """Class ids uint8 (B, H, W, V) of the voxels at each place, embedded and put through a linear layer: (B, H, W, C).
+
+    Ids above the last row of the embedding get that row.
+    """
+    x = class_embedding(ids.flatten(0, 2), embed.weight, enter.weight, enter.bias)
+    return x.unflatten(0, ids.shape[:3])

@@ -7,13 +7,13 @@ channels, space is halved three times, and each token is snapped to G codes, one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from kernels import classify_voxels
-from models.layers import ConvBlock, Downsample, Upsample, fold, unfold, working_dtype
+from models.layers import ConvBlock, Downsample, Upsample, embed_voxels, fold, unfold, working_dtype
 from models.quantizer import ProductQuantizer, Quantized
 from scenes.grid import Grid, check_occupancy
 
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
 
     def __init__(self, grid: Grid, cfg: TokenizerConfig) -> None:
         super().__init__()
-        self.unknown = grid.num_classes  # an id of its own for cells nobody saw, as a warped frame has them
+        # The last id is for cells nobody saw, as a warped frame has them.
         self.embed = nn.Embedding(grid.num_classes + 1, cfg.class_dim)
         folded = cfg.chunk_frames * grid.shape[2] * cfg.class_dim
         stem = nn.Linear(4 * folded, cfg.widths[0])
@@ -68,8 +68,8 @@ class Encoder(nn.Module):
 
     def forward(self, occupancy: Tensor) -> Tensor:
         """Occupancy uint8 (B, F, X, Y, Z), ids above the last class are unknown cells -> latents (B, h, w, G * D)."""
-        ids = fold(occupancy).clamp(max=self.unknown).int()
-        return self.normalise(self.layers(self.embed(ids).flatten(-2)))
+        x = embed_voxels(fold(occupancy), self.embed, cast("nn.Linear", self.layers[0]))
+        return self.normalise(self.layers[1:](x))
 
 
 class Decoder(nn.Module):

@@ -21,8 +21,11 @@ from triton.compiler import ASTSource
 
 from kernels import (
     ada_norm_triton,
+    class_embedding_triton,
     classify_triton,
     codebook_triton,
+    columns_triton,
+    components_triton,
     noise_triton,
     quantize_triton,
     world_attention_backward_triton,
@@ -41,7 +44,7 @@ def cases(architecture: int) -> dict[str, Case]:
     """Each kernel as it is launched there."""
     types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
     noise = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
-    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **norms()}
+    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **class_readers(), **norms(), **maps()}
     for shape in ATTENTIONS:
         for dtype in (torch.float32, torch.bfloat16):
             found |= attention_cases(architecture, shape, dtype)
@@ -87,6 +90,35 @@ def classifiers() -> dict[str, Case]:
             constants = {"CHANNELS": 96, "CLASS_DIM": 8, "CARRIED": carried, "WIDEN": False}
             name = f"classify_voxels_kernel {dtype}{' carried' if carried else ''}"
             found[name] = (classify_triton.classify_voxels_kernel, types, {**constants, **classify_triton.settings(8, dtype)})
+    return found
+
+
+def class_readers() -> dict[str, Case]:
+    """What the encoder, the blend and the agents' flow of the presets begin with: channels of a class, and outputs."""
+    found: dict[str, Case] = {}
+    kernel, sizes = class_embedding_triton.class_embedding_kernel, ("places", "voxels", "classes", "outputs")
+    for dim, outputs in ((8, 96), (4, 96), (6, 64)):
+        for dtype in (torch.float32, torch.bfloat16):
+            types = {"ids": "*u8", "table": "*fp32", "weight": POINTERS[dtype], "bias": "*fp32", "out": POINTERS[dtype]}
+            constants = {"CLASS_DIM": dim, "WIDEN": False, **class_embedding_triton.settings(dim, outputs, dtype)}
+            found[f"{kernel.__name__} {dim}x{outputs} {dtype}"] = (kernel, types | dict.fromkeys(sizes, "i32"), constants)
+    return found
+
+
+def maps() -> dict[str, Case]:
+    """Connected components, and columns looked up under a pose: voxels of both presets, and maps seen from above."""
+    found: dict[str, Case] = {}
+    special = {"classes": "*i64", "parents": "*i32", "labels": "*i64"}
+    for kernel in (components_triton.link_kernel, components_triton.join_kernel, components_triton.label_kernel):
+        types = {name: special.get(name, "i32") for name in kernel.arg_names if name != "BLOCK"}
+        found[kernel.__name__] = (kernel, types, {"BLOCK": components_triton.BLOCK, "num_warps": 4})
+    kernel, numbers = columns_triton.gather_columns_kernel, ("poses", "cosines", "sines")
+    for height in (1, 8, 16):
+        for pointer in ("*fp64", "*fp32"):
+            constants = {"HEIGHT": height, "VOXEL": 0.4, "LOW_X": -40.0, "LOW_Y": -40.0, **columns_triton.settings(height)}
+            special = {"columns": "*u8", "out": "*u8", **dict.fromkeys(numbers, pointer)}
+            types = {name: special.get(name, "i32") for name in kernel.arg_names if name not in constants}
+            found[f"{kernel.__name__} {height} {pointer[1:]}"] = (kernel, types, constants)
     return found
 
 
