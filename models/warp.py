@@ -5,11 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels import Lattice, gather_columns
 from models.interface import Chunk, Rollout, WorldModel
 from scenes.grid import Grid, check_occupancy
-from scenes.motion import accumulate, transform
+from scenes.motion import accumulate
 
 UNKNOWN = 255  # marks cells that the source frame did not see
+
+
+def lattice(grid: Grid, margin: tuple[int, int] = (0, 0)) -> Lattice:
+    """The columns of a grid, for rasters that have `margin` more of them before its corner."""
+    return Lattice(grid.shape[:2], grid.voxel, grid.origin[:2], margin)
 
 
 def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Tensor:
@@ -17,19 +23,12 @@ def warp(occupancy: Tensor, pose: Tensor, grid: Grid, fill: int = UNKNOWN) -> Te
 
     Nearest voxel column; the ego moves in the plane, so heights stay.
     """
-    count, nx, ny, nz = occupancy.shape
-    centres = grid.column_centres(pose.device).reshape(1, nx * ny, 2)
-    flat, inside = grid.columns_at(transform(pose.to(torch.float64), centres))
-    columns = occupancy.reshape(count, nx * ny, nz).gather(1, flat.unsqueeze(-1).expand(-1, -1, nz))
-    return columns.masked_fill(~inside.unsqueeze(-1), fill).reshape(count, nx, ny, nz)
+    return gather_columns(occupancy, pose.to(torch.float64).unsqueeze(1), lattice(grid), fill).squeeze(1)
 
 
 def warp_chunk(last: Tensor, motion: Tensor, grid: Grid, fill: int = UNKNOWN) -> Tensor:
     """The last frame (B, X, Y, Z) carried along motion (B, F, 3): (B, F, X, Y, Z), each warped once by its composed pose."""
-    batch, frames = motion.shape[:2]
-    poses = accumulate(motion).reshape(batch * frames, 3)
-    warped = warp(last.repeat_interleave(frames, dim=0), poses, grid, fill)
-    return warped.reshape(batch, frames, *last.shape[1:])
+    return gather_columns(last, accumulate(motion), lattice(grid), fill)
 
 
 class WarpWorldModel(WorldModel):
@@ -49,10 +48,8 @@ class WarpWorldModel(WorldModel):
 
     def advance(self, rollout: Rollout, motion: Tensor, route: Tensor | None = None, *, decode: bool = True) -> Chunk:
         """See `WorldModel.advance`."""
-        batch, frames = motion.shape[:2]
         poses = accumulate(motion, rollout["pose"])
         rollout["pose"] = poses[:, -1]
         if not decode:
             return Chunk(codes=None, voxels=None)
-        voxels = warp(rollout["photograph"].repeat_interleave(frames, dim=0), poses.reshape(-1, 3), self.grid, self.grid.free)
-        return Chunk(codes=None, voxels=voxels.reshape(batch, frames, *self.grid.shape))
+        return Chunk(codes=None, voxels=gather_columns(rollout["photograph"], poses, lattice(self.grid), self.grid.free))

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels import Lattice, gather_columns
 from models.interface import Rollout
-from models.warp import UNKNOWN
+from models.warp import UNKNOWN, lattice
 from scenes.grid import Grid, is_agent
-from scenes.motion import relative, rotate, to_local, transform
+from scenes.motion import relative, rotate
 
 
 def map_size(grid: Grid) -> int:
@@ -40,13 +41,8 @@ def empty_map(grid: Grid, batch: int, device: torch.device) -> dict[str, Tensor]
 
 def recall(rollout: Rollout, poses: Tensor, grid: Grid) -> Tensor:
     """What the map holds of frames at world poses (B, F, 3): uint8 (B, F, X, Y, Z), UNKNOWN where nothing was shown yet."""
-    (batch, frames), size = poses.shape[:2], rollout["map"].shape[1]
     here = relative(rollout["map_pose"].unsqueeze(1), poses.to(torch.float64))
-    centres = grid.column_centres(poses.device).reshape(1, 1, -1, 2)
-    index, inside = _map_index(transform(here, centres), grid, size)
-    cells = rollout["map"].flatten(1, 2)
-    found = cells.gather(1, index.flatten(1).unsqueeze(-1).expand(-1, -1, grid.shape[2]))
-    return found.masked_fill(~inside.flatten(1).unsqueeze(-1), UNKNOWN).reshape(batch, frames, *grid.shape)
+    return gather_columns(rollout["map"], here, lattice(grid, _margin(rollout, grid)), UNKNOWN)
 
 
 def memorise(rollout: Rollout, voxels: Tensor, pose: Tensor, grid: Grid) -> None:
@@ -58,22 +54,18 @@ def memorise(rollout: Rollout, voxels: Tensor, pose: Tensor, grid: Grid) -> None
     fresh = (rollout["map"] == UNKNOWN).flatten(1).all(1, keepdim=True)
     rollout["map_pose"] = torch.where(fresh, pose, rollout["map_pose"])
     _follow(rollout, pose, grid)
-    batch, size = rollout["map"].shape[:2]
     differs = voxels != recall(rollout, pose.unsqueeze(1), grid).squeeze(1)
     agents_near = F.max_pool2d(is_agent(voxels).any(-1).float().unsqueeze(1), 3, stride=1, padding=1).squeeze(1) > 0
-    place, seen = _columns_of_map(rollout, pose, grid)
-
-    def at_map(part: Tensor) -> Tensor:
-        """(B, X, Y, ...) looked up for each cell of the map, (B, N, N, ...)."""
-        flat = part.flatten(1, 2)
-        chosen = place.reshape(batch, -1, *[1] * (flat.ndim - 2)).expand(-1, -1, *flat.shape[2:])
-        return flat.gather(1, chosen).reshape(batch, size, size, *flat.shape[2:])
-
-    held = rollout["map"]
-    agent, seen = is_agent(held), seen.unsqueeze(-1)
-    stale = agent & ~at_map(agents_near).unsqueeze(-1)
-    write = seen & ((held == UNKNOWN) | at_map(differs) | stale)
-    rollout["map"] = torch.where(write, at_map(voxels), held.masked_fill(agent & ~seen, UNKNOWN))
+    told = torch.cat((voxels, differs.to(torch.uint8), agents_near.unsqueeze(-1).to(torch.uint8)), dim=-1)
+    margin = _margin(rollout, grid)
+    corner = grid.origin[0] - margin[0] * grid.voxel, grid.origin[1] - margin[1] * grid.voxel
+    cells = Lattice((rollout["map"].shape[1], rollout["map"].shape[2]), grid.voxel, corner, (-margin[0], -margin[1]))
+    found = gather_columns(told, relative(pose, rollout["map_pose"]).unsqueeze(1), cells, UNKNOWN).squeeze(1)
+    shown, differs, agents_near = found.split((grid.shape[2], grid.shape[2], 1), dim=-1)
+    held, seen = rollout["map"], shown[..., :1] != UNKNOWN
+    agent = is_agent(held)
+    write = seen & ((held == UNKNOWN) | (differs == 1) | (agent & (agents_near == 0)))
+    rollout["map"] = torch.where(write, shown, held.masked_fill(agent & ~seen, UNKNOWN))
 
 
 def _follow(rollout: Rollout, pose: Tensor, grid: Grid) -> None:
@@ -91,23 +83,7 @@ def _follow(rollout: Rollout, pose: Tensor, grid: Grid) -> None:
     rollout["map_pose"] = torch.cat((rollout["map_pose"][:, :2] + step, rollout["map_pose"][:, 2:]), dim=-1)
 
 
-def _columns_of_map(rollout: Rollout, pose: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Flat column of the grid seen from pose (B, 3) that each map cell's centre lies in, (B, N, N), and where it is inside."""
-    size, (nx, ny, _) = rollout["map"].shape[1], grid.shape
-    offset = [(size - cells) // 2 for cells in (nx, ny)]
-    along = torch.arange(size, dtype=torch.float64, device=pose.device) + 0.5
-    xy = torch.stack(
-        torch.meshgrid(*(grid.origin[a] + (along - offset[a]) * grid.voxel for a in (0, 1)), indexing="ij"), dim=-1
-    )
-    local = to_local(relative(rollout["map_pose"], pose), xy.reshape(1, -1, 2))
-    flat, inside = grid.columns_at(local)
-    return flat.reshape(-1, size, size), inside.reshape(-1, size, size)
-
-
-def _map_index(xy: Tensor, grid: Grid, size: int) -> tuple[Tensor, Tensor]:
-    """Flat map cell of points (..., 2) given in the map's frame, 0 where they are outside, and whether they are inside."""
-    i, j = (
-        ((xy[..., axis] - grid.origin[axis]) / grid.voxel).floor().long() + (size - grid.shape[axis]) // 2 for axis in (0, 1)
-    )
-    inside = (i >= 0) & (j >= 0) & (i < size) & (j < size)
-    return (i * size + j).masked_fill(~inside, 0), inside
+def _margin(rollout: Rollout, grid: Grid) -> tuple[int, int]:
+    """Cells of the map on each side of a grid that lies in its middle, along both axes."""
+    size = rollout["map"].shape[1]
+    return (size - grid.shape[0]) // 2, (size - grid.shape[1]) // 2

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels import gather_columns
+from models.warp import lattice
 from occworld_env.config import EnvConfig
 from occworld_env.constant import constant
 from occworld_env.footprint import PEDESTRIAN, STATIC, VEHICLE, Reach, Surface
 from occworld_env.route import RoutePlace, points_at
 from occworld_env.vehicle import Vehicle
 from scenes.grid import DRIVABLE, FREE, Grid
-from scenes.motion import to_local, transform
+from scenes.motion import to_local
 
 BEV_CHANNELS = ("drivable", "other_flat", "static_obstacle", "vehicle", "vulnerable", "route", "agents_before")
 ROUTE_AHEAD = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0)  # metres along the route
@@ -113,7 +115,4 @@ def bev(now: Surface, before: Surface, moved: Tensor, corridor: Tensor, reach: R
 
 def _carried(raster: Tensor, moved: Tensor, grid: Grid) -> Tensor:
     """Raster bool (B, X, Y) of one frame as it lies in the next one, which is at pose moved (B, 3) in it."""
-    nx, ny = grid.shape[:2]
-    centres = grid.column_centres(moved.device, torch.float32).reshape(1, nx * ny, 2)
-    flat, inside = grid.columns_at(transform(moved, centres))
-    return (raster.flatten(1).gather(1, flat) & inside).reshape(-1, nx, ny)
+    return gather_columns(raster.unsqueeze(-1), moved.unsqueeze(1), lattice(grid), 0).squeeze((1, 4))
