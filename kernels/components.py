@@ -83,4 +83,4 @@ def _flatten(root: Tensor, jumps: int) -> Tensor:
 
 def _settled(before: Tensor, after: Tensor) -> bool:
     """Whether nothing changed, which is asked of the CPU only: a GPU would have to be waited for."""
-    return not after.is_cuda and torch.equal(before, after)
+    return after.device.type == "cpu" and torch.equal(before, after)
