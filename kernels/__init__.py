@@ -9,12 +9,15 @@ from kernels.components import connected_components
 from kernels.gelu import gelu
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
+from kernels.token_inputs import Draw, Told, token_inputs
 from kernels.world_attention import world_attention
 
 OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: see occworld_env
 
 __all__ = [
+    "Draw",
     "Lattice",
+    "Told",
     "ada_norm",
     "class_embedding",
     "classify_voxels",
@@ -26,5 +29,6 @@ __all__ = [
     "nearest_code",
     "philox_normal",
     "quantize",
+    "token_inputs",
     "world_attention",
 ]

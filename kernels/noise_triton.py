@@ -21,20 +21,26 @@ def _normal(radial, angular):
     return (radius * tl.cos(angle)).to(tl.float32), (radius * tl.sin(angle)).to(tl.float32)
 
 
+@triton.jit
+def normals_of(seed, step, counter, index):
+    """The four normals, along two new axes at the end, that each counter gives a world at its step."""
+    element = counter.to(tl.uint32)
+    draw = (tl.zeros(counter.shape, tl.int64) + index).to(tl.uint32)
+    low, high = (draw * 0 + step).to(tl.uint32), (draw * 0 + (step >> 32)).to(tl.uint32)
+    first, second, third, fourth = tl.philox(seed, element, draw, low, high)
+    one, two = _normal(first, second)
+    three, four = _normal(third, fourth)
+    return tl.join(tl.join(one, three), tl.join(two, four))
+
+
 @triton.jit(do_not_specialize=["index"])
 def philox_normal_kernel(seeds, steps, out, size, index, BLOCK: tl.constexpr):
     """out float32 (B, size); seeds and steps int64 (B,); the grid has one program for each world and BLOCK counters of it."""
     blocks = tl.cdiv(size, 4 * BLOCK)
     world = (tl.program_id(0) // blocks).to(tl.int64)
     block = (tl.program_id(0) % blocks).to(tl.int64)
-    element = (block * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)
-    step = tl.load(steps + world)
-    draw = (tl.zeros((BLOCK,), tl.int64) + index).to(tl.uint32)
-    low, high = (draw * 0 + step).to(tl.uint32), (draw * 0 + (step >> 32)).to(tl.uint32)
-    first, second, third, fourth = tl.philox(tl.load(seeds + world), element, draw, low, high)
-    one, two = _normal(first, second)
-    three, four = _normal(third, fourth)
-    normals = tl.reshape(tl.join(tl.join(one, three), tl.join(two, four)), (4 * BLOCK,))
+    counter = block * BLOCK + tl.arange(0, BLOCK)
+    normals = tl.reshape(normals_of(tl.load(seeds + world), tl.load(steps + world), counter, index), (4 * BLOCK,))
     place = block * (4 * BLOCK) + tl.arange(0, 4 * BLOCK)
     tl.store(out + world * size + place, normals, mask=place < size)
 

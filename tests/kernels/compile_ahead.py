@@ -28,6 +28,7 @@ from kernels import (
     components_triton,
     noise_triton,
     quantize_triton,
+    token_inputs_triton,
     world_attention_backward_triton,
     world_attention_triton,
 )
@@ -44,7 +45,7 @@ def cases(architecture: int) -> dict[str, Case]:
     """Each kernel as it is launched there."""
     types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
     noise = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
-    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **class_readers(), **norms(), **maps()}
+    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **class_readers(), **norms(), **maps(), **tokens()}
     for shape in ATTENTIONS:
         for dtype in (torch.float32, torch.bfloat16):
             found |= attention_cases(architecture, shape, dtype)
@@ -134,6 +135,22 @@ def norms() -> dict[str, Case]:
         backward = {**constants, "PASSED": True, "TILES": ada_norm_triton.TILES}
         for kernel, given in ((ada_norm_triton.forward_kernel, constants), (ada_norm_triton.backward_kernel, backward)):
             found[f"{kernel.__name__} {stream} {other}"] = (kernel, types, given)
+    return found
+
+
+def tokens() -> dict[str, Case]:
+    """The transformer's inputs of the presets, in the first denoising step, in a later one, and where history is written."""
+    found: dict[str, Case] = {}
+    kernel, sizes = token_inputs_triton.token_inputs_kernel, {"LATENT": 64, "KNOWN": 4, "ROUTE": 128}
+    special = dict.fromkeys(("prediction", "warped", "known", "has_warp", "has_route"), "*fp32")
+    special |= {"steps": "*i64", "index": "i64", "share": "fp32", "route": "*u8", "tokens": "i32"}
+    for dtype in (torch.float32, torch.bfloat16):
+        for drawn, toward in ((True, False), (True, True), (False, False)):
+            constants = {**sizes, "DRAWN": drawn, "TOWARD": toward, **token_inputs_triton.settings(*sizes.values())}
+            types = {**special, "noisy": "*i64" if drawn else "*fp32", "out": POINTERS[dtype]}
+            types = {name: types[name] for name in kernel.arg_names if name not in constants}
+            name = f"{kernel.__name__} {dtype}{' drawn' if drawn else ''}{' toward' if toward else ''}"
+            found[name] = (kernel, types, constants)
     return found
 
 
