@@ -9,6 +9,9 @@ from kernels import connected_components
 from scenes.grid import FREE, Grid, is_agent
 
 
+_UNITS = 2.0**32  # in which means are summed: of cells up to 1e5, values up to 1e4
+
+
 def seen_from_above(occupancy: Tensor, free: int) -> Tensor:
     """Class of the highest agent in each column or, where none is, free: uint8 (..., X, Y) from (..., X, Y, Z)."""
     agent = is_agent(occupancy)
@@ -34,9 +37,12 @@ def blob_mean(values: Tensor, blobs: Tensor) -> Tensor:
     flat, number = values.flatten(1, 2), blobs.flatten(1).unsqueeze(-1)
     size = number.shape[1] + 1
     index = number.expand(-1, -1, flat.shape[-1])
-    total = flat.new_zeros(len(flat), size, flat.shape[-1]).scatter_add(1, index, flat)
-    count = flat.new_zeros(len(flat), size, 1).scatter_add(1, number, torch.ones_like(flat[..., :1]))
-    return (total / count.clamp(min=1)).gather(1, index).reshape(values.shape)
+    # Sums of whole numbers, which come out the same in whatever order a GPU adds them.
+    whole = (flat.double() * _UNITS).round().long()
+    total = whole.new_zeros(len(flat), size, flat.shape[-1]).scatter_add(1, index, whole)
+    count = whole.new_zeros(len(flat), size, 1).scatter_add(1, number, torch.ones_like(whole[..., :1]))
+    mean = total.double() / (_UNITS * count.clamp(min=1))
+    return mean.to(values.dtype).gather(1, index).reshape(values.shape)
 
 
 def rigid_velocity(velocity: Tensor, blobs: Tensor, grid: Grid) -> Tensor:

@@ -9,6 +9,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from kernels import Draw, Told, token_inputs
+from models.flow import Toward
+from models.layers import working_dtype
 from models.warp import UNKNOWN
 from scenes.route import ROUTE_CHANNELS
 
@@ -80,13 +83,17 @@ class Conditioner(nn.Module):
         motion = (cond.motion * self.scale).flatten(-2)
         return nn.functional.silu(self.levels(waves) + self.trajectory(motion))
 
-    def tokens(self, noisy: Tensor, cond: Conditions) -> Tensor:
-        """Inputs (B, S, N, inputs) of latents `noisy` (B, S, N, C) under the conditions."""
-        warp = (cond.warp_level > 0).to(noisy.dtype)[..., None, None]
-        route = cond.has_route.to(noisy.dtype)[..., None, None]
-        ones = torch.ones_like(noisy[..., :1])
-        parts = (noisy, cond.warped * warp, cond.known * warp, cond.route.to(noisy.dtype) * route, ones * warp, ones * route)
-        return torch.cat(parts, dim=-1)
+    def tokens(self, noisy: Tensor | Draw, cond: Conditions, toward: Toward | None = None) -> Tensor:
+        """Inputs (B, S, N, inputs) of latents under the conditions, without gradient: see `kernels.token_inputs`.
+
+        noisy: latents (B, S, N, C), or the noise that B worlds draw for one frame (S = 1). toward: a prediction (B, S, N, C) on
+        the way to which the latents are, and how far, 0 to 1.
+        """
+        batch, frames = cond.has_route.shape
+        told = Told(*(part.flatten(0, 1) for part in (cond.warped, cond.known, cond.route, cond.warp_level, cond.has_route)))
+        latents = noisy if isinstance(noisy, Draw) else noisy.flatten(0, 1)
+        way = None if toward is None else (toward[0].flatten(0, 1), toward[1])
+        return token_inputs(latents, told, working_dtype(cond.warped), way).unflatten(0, (batch, frames))
 
 
 def history_conditions(cond: Conditions) -> Conditions:

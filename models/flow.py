@@ -13,8 +13,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kernels import Draw, philox_normal
+
+Toward = tuple[Tensor, float]
+
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x_t (M, N, C), level t (M,), step size d (M,)) -> predicted clean sample (M, N, C)."""
+
+PredictOnTheWay = Callable[[Tensor | Draw, Toward | None, Tensor, Tensor], Tensor]
+"""The same for x_t = x + s * (p - x), from x (M, N, C) or the noise of a draw, and (p, s) or None for x itself."""
 
 SMALLEST_STEP = 0.25
 _LAST = 1e-3  # velocities are taken at levels of 1 - _LAST at most
@@ -25,15 +32,22 @@ def velocity(prediction: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
     return (prediction - noisy) / (1 - level).clamp(min=_LAST)[:, None, None]
 
 
-def sample(predict: Predict, noise: Tensor, steps: int) -> Tensor:
-    """Clean sample (M, N, C) from noise of that shape in `steps` equal steps, one call of the network each."""
-    x = noise
-    size = noise.new_full((len(noise),), 1.0 / steps)
+def sample(predict: PredictOnTheWay, draw: Draw, steps: int) -> Tensor:
+    """Clean sample (M, N, C) from the noise of a draw in `steps` equal steps, one call of the network each.
+
+    A step ends at x + s * (prediction - x), with s = 1 / (steps left). The network's first layer takes it so, and draws the
+    noise itself, so that up to two steps need neither as a tensor.
+    """
+    size = torch.full((len(draw.seeds),), 1.0 / steps, device=draw.seeds.device)
+    noisy: Tensor | Draw = draw
+    toward: Toward | None = None
     for step in range(steps):
-        level = size * step
-        prediction = predict(x, level, size)
-        x = prediction if step == steps - 1 else x + velocity(prediction, x, level) / steps
-    return x
+        prediction = predict(noisy, toward, size * step, size)
+        if toward is not None:
+            x = philox_normal(*draw, tuple(prediction.shape[1:])) if isinstance(noisy, Draw) else noisy
+            noisy = x + toward[1] * (toward[0] - x)
+        toward = prediction, 1.0 / (steps - step)
+    return prediction
 
 
 def draw_levels(count: int, shortcuts: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

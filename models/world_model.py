@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kernels import philox_normal
+from kernels import Draw
 from models.agent_flow import AgentFlow, AgentFlowConfig
 from models.blend import Blend
 from models.carry_world_model import carry_on, empty_past, see
 from models.conditioning import KNOWN_PARTS, Conditioner, Conditions, history_conditions, known_share, route_tokens
-from models.flow import sample
+from models.flow import Toward, sample
 from models.interface import Chunk, Rollout, WorldModel
 from models.layers import working_dtype
 from models.tokenizer import STRIDE, ChunkTokenizer, TokenizerConfig
@@ -73,13 +73,22 @@ class LearnedWorldModel(WorldModel):
         height, width, _ = self.tokenizer.token_shape
         return height, width
 
-    def predict(self, noisy: Tensor, cond: Conditions, level: Tensor, size: Tensor, contexts: list, window: Window) -> Tensor:
-        """Clean latents (B, S, N, C) predicted from noisy ones; level and size (B, S).
+    def predict(
+        self,
+        noisy: Tensor | Draw,
+        cond: Conditions,
+        level: Tensor,
+        size: Tensor,
+        contexts: list,
+        window: Window,
+        toward: Toward | None = None,
+    ) -> Tensor:
+        """Clean latents (B, S, N, C) predicted from noisy ones, or those on the way `toward` another; level and size (B, S).
 
         The network predicts what changes against the carried past, so that it starts from 'all goes on as it did'.
         """
         condition = self.conditioner.condition(cond, level, size)
-        change = self.transformer.denoise(self.conditioner.tokens(noisy, cond), condition, contexts, window)
+        change = self.transformer.denoise(self.conditioner.tokens(noisy, cond, toward), condition, contexts, window)
         return change + cond.warped * (cond.warp_level > 0)[..., None, None]
 
     def write(
@@ -140,12 +149,13 @@ class LearnedWorldModel(WorldModel):
         window = self.transformer.window(line, rollout["cached"].unsqueeze(1), 1)
         contexts = self.transformer.context(KeyValues(rollout["keys"], rollout["values"]), window)
 
-        def predict(noisy: Tensor, level: Tensor, size: Tensor) -> Tensor:
-            return self.predict(noisy.unsqueeze(1), cond, level.unsqueeze(1), size.unsqueeze(1), contexts, window).squeeze(1)
+        def predict(noisy: Tensor | Draw, toward: Toward | None, level: Tensor, size: Tensor) -> Tensor:
+            noisy = noisy if isinstance(noisy, Draw) else noisy.unsqueeze(1)
+            way = None if toward is None else (toward[0].unsqueeze(1), toward[1])
+            return self.predict(noisy, cond, level.unsqueeze(1), size.unsqueeze(1), contexts, window, way).squeeze(1)
 
-        shape = (self.tokens[0] * self.tokens[1], self.cfg.tokenizer.latent_dim)
-        noise = philox_normal(rollout["seeds"], rollout["step"], 0, shape)
-        latents = sample(predict, noise, self.denoising_steps).unflatten(1, self.tokens)
+        draw = Draw(rollout["seeds"], rollout["step"], 0)
+        latents = sample(predict, draw, self.denoising_steps).unflatten(1, self.tokens)
         _, snapped = self.tokenizer.snap(latents)
         voxels = self.blend(self.tokenizer.decoder, snapped, carried)
         codes, shown = self.tokenizer.snap(self.tokenizer.encode(voxels))

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from kernels import Draw, philox_normal
 from models.flow import SMALLEST_STEP, draw_levels, sample, shortcut_target, velocity
 
 
 def test_perfect_prediction_is_reached_in_any_number_of_steps() -> None:
     """With a network that knows the clean sample, one step and eight steps end on it."""
-    clean, noise = torch.randn(3, 5, 2), torch.randn(3, 5, 2)
+    clean, draw = torch.randn(3, 5, 2), Draw(torch.arange(3), torch.arange(3), 0)
     for steps in (1, 2, 8):
-        torch.testing.assert_close(sample(lambda x, t, d: clean, noise, steps), clean, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(sample(lambda *_: clean, draw, steps), clean, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_each_step_follows_the_velocity_for_its_length(steps: int) -> None:
+    """What the network is asked about are the points of Euler's method, from the noise of the draw on."""
+    draw = Draw(torch.arange(3), torch.arange(3), 0)
+    x = noise = philox_normal(*draw, (5, 2))
+    asked: list[torch.Tensor] = []
+
+    def predict(noisy: torch.Tensor | Draw, toward: tuple | None, level: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        start = noise if isinstance(noisy, Draw) else noisy
+        asked.append(start if toward is None else start + toward[1] * (toward[0] - start))
+        assert torch.equal(level, torch.full((3,), 1 / steps) * (len(asked) - 1))
+        return asked[-1].sin()
+
+    found = sample(predict, draw, steps)
+    for step in range(steps):
+        torch.testing.assert_close(asked[step], x)
+        x = x + velocity(x.sin(), x, torch.full((3,), step / steps)) / steps
+    torch.testing.assert_close(found, x)
 
 
 def test_shortcut_target_of_a_straight_flow_is_the_clean_sample() -> None:
