@@ -36,8 +36,8 @@ def connected_components_torch(classes: Tensor) -> Tensor:
     Every cell points to its last neighbour and so to the root of a tree, its largest cell. In a round each root hooks onto the
     largest root that its tree touches, and the trees are flattened again (Shiloach and Vishkin, 1982, with maxima). The number
     of rounds is fixed by the size of the map, so that nothing is asked of the GPU: two rounds at least halve the trees of an
-    unfinished component. For a root that stays in the first has hooked none of its neighbours only where each of them found a
-    larger one, which the root then touches, and hooks onto in the second.
+    unfinished component. For a tree that hooks in neither of them was hooked onto by a neighbour in the first: had each
+    neighbour found a larger root, the tree would touch that in the second, and hook onto it.
     """
     count, rows, columns = classes.shape
     pairs = [(_cut(step), _cut((-step[0], -step[1]))) for step in _FORWARD]
@@ -48,11 +48,12 @@ def connected_components_torch(classes: Tensor) -> Tensor:
         root[earlier] = torch.where(same, index.expand_as(root)[later], root[earlier])
     flat = _flatten(root.flatten(1), (rows * columns).bit_length())
     # Of a square of 2 x 2 cells a component has at most one without a later neighbour: so many roots it has at most.
-    for level in range((((rows + 1) // 2) * ((columns + 1) // 2)).bit_length(), 1, -1):
-        for _ in range(2):  # fewer than 2^level roots before, so trees less than 2^level deep, and half of both after
-            before, flat = flat, _flatten(_hook(flat, joined, pairs, classes.shape), level)
-            if _settled(before, flat):
-                return (flat.view(classes.shape) + 1) * (classes >= 0)
+    most = ((rows + 1) // 2) * ((columns + 1) // 2)
+    # Two rounds a level: fewer than 2^level roots before, so trees less than 2^level deep, and half as many roots after.
+    for level in (level for level in range(most.bit_length(), 1, -1) for _ in range(2)):
+        before, flat = flat, _flatten(_hook(flat, joined, pairs, classes.shape), level)
+        if _settled(before, flat):
+            break
     return (flat.view(classes.shape) + 1) * (classes >= 0)
 
 

@@ -114,12 +114,11 @@ def maps() -> dict[str, Case]:
         types = {name: special.get(name, "i32") for name in kernel.arg_names if name != "BLOCK"}
         found[kernel.__name__] = (kernel, types, {"BLOCK": components_triton.BLOCK, "num_warps": 4})
     kernel, numbers = columns_triton.gather_columns_kernel, ("poses", "cosines", "sines")
-    for height in (1, 8, 16):
-        for pointer in ("*fp64", "*fp32"):
-            constants = {"HEIGHT": height, "VOXEL": 0.4, "LOW_X": -40.0, "LOW_Y": -40.0, **columns_triton.settings(height)}
-            special = {"columns": "*u8", "out": "*u8", **dict.fromkeys(numbers, pointer)}
-            types = {name: special.get(name, "i32") for name in kernel.arg_names if name not in constants}
-            found[f"{kernel.__name__} {height} {pointer[1:]}"] = (kernel, types, constants)
+    for height, pointer in ((1, "*fp32"), (1, "*fp64"), (8, "*fp64"), (16, "*fp64")):
+        constants = {"HEIGHT": height, "VOXEL": 0.4, "LOW_X": -40.0, "LOW_Y": -40.0, **columns_triton.settings(height)}
+        special = {"columns": "*u8", "out": "*u8", **dict.fromkeys(numbers, pointer)}
+        types = {name: special.get(name, "i32") for name in kernel.arg_names if name not in constants}
+        found[f"{kernel.__name__} {height} {pointer[1:]}"] = (kernel, types, constants)
     return found
 
 
@@ -139,18 +138,17 @@ def norms() -> dict[str, Case]:
 
 
 def tokens() -> dict[str, Case]:
-    """The transformer's inputs of the presets, in the first denoising step, in a later one, and where history is written."""
+    """The transformer's inputs of the presets, where noise is drawn and moved, and where history is written."""
     found: dict[str, Case] = {}
     kernel, sizes = token_inputs_triton.token_inputs_kernel, {"LATENT": 64, "KNOWN": 4, "ROUTE": 128}
     special = dict.fromkeys(("prediction", "warped", "known", "has_warp", "has_route"), "*fp32")
     special |= {"steps": "*i64", "index": "i64", "share": "fp32", "route": "*u8", "tokens": "i32"}
     for dtype in (torch.float32, torch.bfloat16):
-        for drawn, toward in ((True, False), (True, True), (False, False)):
-            constants = {**sizes, "DRAWN": drawn, "TOWARD": toward, **token_inputs_triton.settings(*sizes.values())}
+        for drawn in (True, False):
+            constants = {**sizes, "DRAWN": drawn, "TOWARD": drawn, **token_inputs_triton.settings(*sizes.values())}
             types = {**special, "noisy": "*i64" if drawn else "*fp32", "out": POINTERS[dtype]}
             types = {name: types[name] for name in kernel.arg_names if name not in constants}
-            name = f"{kernel.__name__} {dtype}{' drawn' if drawn else ''}{' toward' if toward else ''}"
-            found[name] = (kernel, types, constants)
+            found[f"{kernel.__name__} {dtype}{' drawn' if drawn else ''}"] = (kernel, types, constants)
     return found
 
 
