@@ -68,7 +68,7 @@ def test_many_steps_lose_no_more_than_one(steps: list[tuple[float, float, float]
     start = torch.zeros(1, 2, 3), torch.zeros(1, dtype=torch.int64)
     rollouts = [model.start(frame, *start) for model in models]
     for step in steps:
-        motion = torch.tensor([[step, step]])
+        motion = torch.tensor([[step, step]]) + torch.tensor((0.0131, 0.0073, 0.0))  # or points fall between two columns
         carried, warped = (model.advance(rollout, motion).voxels for model, rollout in zip(models, rollouts, strict=True))
         assert carried is not None
         assert warped is not None
