@@ -1,0 +1,173 @@
+"""The reference world: the simulator of `OccSora-v0` with true dynamics in place of a world model's imagination."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.interface import Chunk, Rollout, WorldModel
+from occworld_env.config import EnvConfig
+from occworld_env.dynamics import Dynamics, LiveSumo, Replay
+from occworld_env.loading import ModelSource, SceneSource, load_world_model
+from occworld_env.simulator import Simulator, StepResult
+from occworld_env.starts import Start, StartBank, StartKey, UnusableStartError
+from occworld_env.true_world import TrueWorld
+from scenes.render import render
+from scenes.scene import Scene
+from scenes.sumo_town import Town, recipe_of
+
+DYNAMICS = ("sumo", "replay")
+_KEPT_TOWNS = 8
+_BEYOND = 20.0  # metres beyond the grid's corner within which the parts of road users are asked for
+
+
+class ReferenceBank(StartBank):
+    """The starts of `OccSora-v0`, but for those from which the true world cannot go on for a step."""
+
+    simulator: ReferenceSimulator
+
+    def get(self, key: StartKey, min_route: float = 10.0, min_speed: float = 0.0) -> Start:
+        """See `StartBank.get`."""
+        self.simulator.check_start(key)
+        return super().get(key, min_route, min_speed)
+
+
+class ReferenceSimulator(Simulator):
+    """N true worlds; live SUMO runs in a process for each, log replay in this one.
+
+    Attributes:
+        dynamics: "sumo", "replay", or None for SUMO in towns that it can make again and replay in all other scenes.
+    """
+
+    def __init__(
+        self,
+        world_model: ModelSource = None,
+        scenes: SceneSource = None,
+        config: EnvConfig | None = None,
+        *,
+        dynamics: str | None = None,
+        **rest: Any,
+    ) -> None:
+        """world_model: whose grid, clock, history and codes these worlds have, by default those of `mini` and no codes."""
+        if dynamics is not None and dynamics not in DYNAMICS:
+            raise ValueError(f"dynamics: expected None or one of {DYNAMICS}, found {dynamics!r}")
+        if world_model is None and config is not None and config.observation == "tokens":
+            raise ValueError("observation: 'tokens' of the reference world need world_model=, the model whose codes they are")
+        self.dynamics = dynamics
+        super().__init__(world_model, scenes, config, capture=False, **rest)
+
+    def _load(self) -> None:
+        super()._load()
+        self.bank = ReferenceBank(self.model, self.scenes, self.config, self.reach, self._precise)
+        self.bank.simulator = self
+        shape, voxel, (x, y, _) = self.grid.shape, self.grid.voxel, self.grid.origin
+        corner = max(abs(x), abs(x + shape[0] * voxel)), max(abs(y), abs(y + shape[1] * voxel))
+        self._radius = float(torch.tensor(corner).norm()) + _BEYOND
+        self._towns: OrderedDict[int, Town] = OrderedDict()
+        self._worlds: list[Dynamics | None] = [None] * self.num_worlds
+        self._driven: list[list[Tensor]] = [[] for _ in range(self.num_worlds)]
+
+    def _load_model(self) -> WorldModel:
+        if self._model_source is None:
+            return TrueWorld()
+        return TrueWorld(load_world_model(self._model_source, self.device))
+
+    def dynamics_of(self, scene: Scene) -> str:
+        """ "sumo" or "replay": what steps this scene."""
+        return self.dynamics or ("replay" if recipe_of(scene) is None else "sumo")
+
+    def check_start(self, key: StartKey) -> None:
+        """Raise UnusableStartError where the true world cannot go on from a moment for a step."""
+        scene = self.scenes[key.scene]
+        if self.dynamics_of(scene) == "replay":
+            if not Replay.fits(scene, key.start, self.step_seconds):
+                raise UnusableStartError(f"{scene.name}: the recording ends {scene.duration - key.start:.2f} s after the start")
+        elif abs(key.start / scene.dt - round(key.start / scene.dt)) * scene.dt > 1e-6:
+            raise UnusableStartError(
+                f"{scene.name}: expected a start at a multiple of {scene.dt:g} s, SUMO's step, found {key.start} s"
+            )
+
+    def _put(self, chosen: list[int], state: Rollout, rollout: Rollout) -> None:
+        super()._put(chosen, state, rollout)
+        for row, world in enumerate(chosen):
+            self._begin(world, *(state[name][row].item() for name in ("scene", "ego", "start")))
+
+    def _begin(self, world: int, number: int, ego: int, start: float) -> None:
+        """A new drive in a world; what went on there before ends."""
+        if (last := self._worlds[world]) is not None:
+            last.close()
+        scene, dt = self.scenes[number], self.model.dt
+        if self.dynamics_of(scene) == "replay":
+            self._worlds[world] = Replay(scene, ego, start, dt, self.frames)
+        else:
+            self._worlds[world] = LiveSumo(self._town(number), ego, start, dt, self._radius)
+        self._driven[world] = []
+
+    def _town(self, number: int) -> Town:
+        """The live town of a scene; the least recently used one is closed when there are too many."""
+        if number not in self._towns:
+            scene = self.scenes[number]
+            if abs(self.model.dt / scene.dt - round(self.model.dt / scene.dt)) > 1e-6:
+                steps = f"{scene.name} has steps of {scene.dt:g} s, which do not divide the {self.model.dt:g} s between frames"
+                raise ValueError(f"dynamics: {steps}; use dynamics='replay'")
+            try:
+                self._towns[number] = Town(scene)
+            except ImportError as error:
+                raise ImportError(f"{error}; or use dynamics='replay', where nobody reacts") from error
+        self._towns.move_to_end(number)
+        while len(self._towns) > _KEPT_TOWNS:
+            self._towns.popitem(last=False)[1].close()
+        return self._towns[number]
+
+    def step(self, action: Tensor) -> StepResult:
+        """See `Simulator.step`; a world whose recording ends is truncated."""
+        result = super().step(action)
+        over = torch.tensor([world is not None and world.over for world in self._worlds], device=self.device)
+        return replace(result, truncated=(result.truncated | over) & ~result.terminated)
+
+    def _imagine(self, state: Rollout, rollout: Rollout, motion: Tensor, frames: Tensor, raster: Tensor) -> Chunk:
+        """What is truly there: nothing of it is imagined."""
+        lines = torch.cat((state["pose"].unsqueeze(1), frames), dim=1).cpu()
+        worlds = [world for world in self._worlds if world is not None]
+        for world, line, driven in zip(worlds, lines, self._driven, strict=True):
+            world.send(line[0], line[1:])
+            driven.append(line)
+        shown = []
+        for world, line in zip(worlds, lines, strict=True):
+            scene, times, ego = world.receive()
+            shown.append(render(scene, line[1:], times, self.grid, ego))
+        chunk = self.model.show(torch.stack(shown).to(self.device))
+        return chunk
+
+    def get_state(self) -> dict[str, Any]:
+        """See `Simulator.get_state`; the true worlds are told by where their egos drove."""
+        return super().get_state() | {"driven": [list(driven) for driven in self._driven]}
+
+    def set_state(self, saved: Mapping[str, Any]) -> None:
+        """See `Simulator.set_state`; the drives so far are driven again, which takes a few milliseconds a step."""
+        super().set_state(saved)
+        for index, lines in enumerate(saved["driven"] if self.state.tensors else []):
+            self._begin(index, *(self.state[name][index].item() for name in ("scene", "ego", "start")))
+            world = self._worlds[index]
+            assert world is not None, "a drive begins above"
+            for line in lines:
+                world.send(line[0], line[1:])
+                world.receive()
+            self._driven[index] = list(lines)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"dynamics": self.dynamics}
+
+    def close(self) -> None:
+        """End the processes in which SUMO runs; may be called again."""
+        for world in self._worlds:
+            if world is not None:
+                world.close()
+        for town in self._towns.values():
+            town.close()
+        self._towns.clear()
