@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from scenes.motion import between
-from scenes.scene import Scene
+from scenes.scene import Scene, Tracks
 from scenes.sumo_town import Town
 
-Shown = tuple[Scene, Tensor, int | None]
-"""What `scenes.render.render` draws: a scene, times (F,) in it, and the track to leave out."""
+Agents = tuple[Tracks, Tensor, int | None]
+"""What `scenes.render.draw_agents` draws: tracks, fractional frames (F,) of them, and the one to leave out."""
 
 
 class Dynamics(Protocol):
-    """How one world goes on around its ego. `send` comes before `receive`, so that several worlds work side by side."""
+    """How one world goes on around its ego. `send` comes before `receive`, so that several worlds work side by side.
+
+    Attributes:
+        scene: where it is.
+    """
+
+    scene: Scene
 
     @property
     def over(self) -> bool:
@@ -26,7 +31,7 @@ class Dynamics(Protocol):
     def send(self, pose: Tensor, frames: Tensor) -> None:
         """Move the ego frame from world pose (3,) through frames (F, 3), one frame after the other."""
 
-    def receive(self) -> Shown:
+    def receive(self) -> Agents:
         """What is there at these frames."""
 
     def close(self) -> None:
@@ -38,13 +43,13 @@ class Replay:
 
     def __init__(self, scene: Scene, ego: int, start: float, dt: float, frames: int) -> None:
         """start: seconds in the scene. dt: seconds between frames. frames: of a step."""
-        self._scene, self._ego, self._start = scene, ego, start
+        self.scene, self._ego, self._start = scene, ego, start
         self._dt, self._frames, self._done = dt, frames, 0
 
     @property
     def over(self) -> bool:
         """See `Dynamics.over`."""
-        return not self.fits(self._scene, self._start + self._done * self._dt, self._frames * self._dt)
+        return not self.fits(self.scene, self._start + self._done * self._dt, self._frames * self._dt)
 
     @staticmethod
     def fits(scene: Scene, start: float, seconds: float) -> bool:
@@ -55,10 +60,10 @@ class Replay:
         """See `Dynamics.send`; nobody takes notice of the ego."""
         self._done += len(frames)
 
-    def receive(self) -> Shown:
+    def receive(self) -> Agents:
         """See `Dynamics.receive`."""
         index = torch.arange(self._done - self._frames + 1, self._done + 1, dtype=torch.float64)
-        return self._scene, self._start + self._dt * index, self._ego
+        return self.scene.tracks, (self._start + self._dt * index) / self.scene.dt, self._ego
 
     def close(self) -> None:
         """See `Dynamics.close`."""
@@ -70,8 +75,8 @@ class LiveSumo:
     over = False  # the routes of a town's traffic are longer than an episode
 
     def __init__(self, town: Town, ego: int, start: float, dt: float, radius: float) -> None:
-        """start: seconds in the scene. dt: seconds between frames, a multiple of the scene's. radius: of what is seen, metres."""
-        self._scene, self._dt, self._radius = town.scene, dt, radius
+        """start: seconds in the scene. dt: seconds between frames, a multiple of the scene's. radius: of sight, metres."""
+        self.scene, self._radius = town.scene, radius
         self._steps = round(dt / town.scene.dt)  # of SUMO, a frame
         self._drive = town.enter(ego, start)
 
@@ -83,11 +88,10 @@ class LiveSumo:
         self._count = len(frames)
         self._drive.send(steps.reshape(-1, 3), self._radius)
 
-    def receive(self) -> Shown:
+    def receive(self) -> Agents:
         """See `Dynamics.receive`."""
-        tracks = self._drive.receive()
-        times = self._scene.dt * (self._steps * torch.arange(1, self._count + 1, dtype=torch.float64) - 1)
-        return replace(self._scene, tracks=tracks), times, None
+        frames = self._steps * torch.arange(1, self._count + 1, dtype=torch.float64) - 1
+        return self._drive.receive(), frames, None
 
     def close(self) -> None:
         """See `Dynamics.close`."""

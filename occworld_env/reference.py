@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.interface import Chunk, Rollout, WorldModel
+from models.interface import Chunk, Rollout
 from occworld_env.config import EnvConfig
 from occworld_env.dynamics import Dynamics, LiveSumo, Replay
 from occworld_env.loading import ModelSource, SceneSource, load_world_model
 from occworld_env.simulator import Simulator, StepResult
 from occworld_env.starts import Start, StartBank, StartKey, UnusableStartError
 from occworld_env.true_world import TrueWorld
-from scenes.render import render
+from scenes.render import draw_agents, render_static
 from scenes.scene import Scene
 from scenes.sumo_town import Town, recipe_of
 
@@ -43,6 +44,8 @@ class ReferenceSimulator(Simulator):
     Attributes:
         dynamics: "sumo", "replay", or None for SUMO in towns that it can make again and replay in all other scenes.
     """
+
+    model: TrueWorld
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class ReferenceSimulator(Simulator):
         self._worlds: list[Dynamics | None] = [None] * self.num_worlds
         self._driven: list[list[Tensor]] = [[] for _ in range(self.num_worlds)]
 
-    def _load_model(self) -> WorldModel:
+    def _load_model(self) -> TrueWorld:
         if self._model_source is None:
             return TrueWorld()
         return TrueWorld(load_world_model(self._model_source, self.device))
@@ -95,24 +98,24 @@ class ReferenceSimulator(Simulator):
     def _put(self, chosen: list[int], state: Rollout, rollout: Rollout) -> None:
         super()._put(chosen, state, rollout)
         for row, world in enumerate(chosen):
-            self._begin(world, *(state[name][row].item() for name in ("scene", "ego", "start")))
+            self._begin(world, _key(state, row))
 
-    def _begin(self, world: int, number: int, ego: int, start: float) -> None:
+    def _begin(self, world: int, key: StartKey) -> None:
         """A new drive in a world; what went on there before ends."""
         if (last := self._worlds[world]) is not None:
             last.close()
-        scene, dt = self.scenes[number], self.model.dt
+        scene, dt = self.scenes[key.scene], self.model.dt
         if self.dynamics_of(scene) == "replay":
-            self._worlds[world] = Replay(scene, ego, start, dt, self.frames)
+            self._worlds[world] = Replay(scene, key.ego, key.start, dt, self.frames)
         else:
-            self._worlds[world] = LiveSumo(self._town(number), ego, start, dt, self._radius)
+            self._worlds[world] = LiveSumo(self._town(key.scene), key.ego, key.start, dt, self._radius)
         self._driven[world] = []
 
     def _town(self, number: int) -> Town:
         """The live town of a scene; the least recently used one is closed when there are too many."""
         if number not in self._towns:
             scene = self.scenes[number]
-            if abs(self.model.dt / scene.dt - round(self.model.dt / scene.dt)) > 1e-6:
+            if abs(math.remainder(self.model.dt, scene.dt)) > 1e-6:
                 steps = f"{scene.name} has steps of {scene.dt:g} s, which do not divide the {self.model.dt:g} s between frames"
                 raise ValueError(f"dynamics: {steps}; use dynamics='replay'")
             try:
@@ -137,12 +140,11 @@ class ReferenceSimulator(Simulator):
         for world, line, driven in zip(worlds, lines, self._driven, strict=True):
             world.send(line[0], line[1:])
             driven.append(line)
-        shown = []
-        for world, line in zip(worlds, lines, strict=True):
-            scene, times, ego = world.receive()
-            shown.append(render(scene, line[1:], times, self.grid, ego))
-        chunk = self.model.show(torch.stack(shown).to(self.device))
-        return chunk
+        shown = [render_static(world.scene.static, line[1:], self.grid) for world, line in zip(worlds, lines, strict=True)]
+        for voxels, world, line in zip(shown, worlds, lines, strict=True):
+            tracks, index, ego = world.receive()
+            draw_agents(voxels, tracks, line[1:], index, self.grid, ego)
+        return self.model.show(torch.stack(shown).to(self.device))
 
     def get_state(self) -> dict[str, Any]:
         """See `Simulator.get_state`; the true worlds are told by where their egos drove."""
@@ -152,7 +154,7 @@ class ReferenceSimulator(Simulator):
         """See `Simulator.set_state`; the drives so far are driven again, which takes a few milliseconds a step."""
         super().set_state(saved)
         for index, lines in enumerate(saved["driven"] if self.state.tensors else []):
-            self._begin(index, *(self.state[name][index].item() for name in ("scene", "ego", "start")))
+            self._begin(index, _key(self.state, index))
             world = self._worlds[index]
             assert world is not None, "a drive begins above"
             for line in lines:
@@ -171,3 +173,8 @@ class ReferenceSimulator(Simulator):
         for town in self._towns.values():
             town.close()
         self._towns.clear()
+
+
+def _key(state: Rollout, row: int) -> StartKey:
+    """The moment at which the episode of a world began."""
+    return StartKey(int(state["scene"][row]), int(state["ego"][row]), float(state["start"][row]))

@@ -99,7 +99,7 @@ class Simulator:
         self._load()
 
     def _load(self) -> None:
-        self.model = self._load_model()
+        self.model: WorldModel = self._load_model()
         self.scenes = load_scene_list(self._scene_source)
         if self.config.observation == "tokens" and self.model.token_shape is None:
             raise ValueError("observation: 'tokens' needs a world model with a codebook, and this one has none")

@@ -57,8 +57,9 @@ def bodies_of(name: str, first: int, rows: np.ndarray, dt: float, since: int = 0
 
 def _unbroken(rows: np.ndarray, dt: float) -> int:
     """How many of the rows (N, 3) come before a jump that no road user makes."""
-    speed = np.linalg.norm(np.diff(rows[:, :2], axis=0), axis=1) / dt
-    jump = (speed > _FASTEST) | (np.abs(np.diff(speed, prepend=speed[:1])) > _HARDEST * dt)
+    speed = np.linalg.norm(rows[1:, :2] - rows[:-1, :2], axis=1) / dt
+    jump = speed > _FASTEST
+    jump[1:] |= np.abs(speed[1:] - speed[:-1]) > _HARDEST * dt
     return int(jump.argmax()) + 1 if jump.any() else len(rows)
 
 
@@ -74,7 +75,7 @@ class _Trail:
     def __init__(self, rows: np.ndarray, since: int) -> None:
         back = rows[0, :2] - 30.0 * np.array([np.cos(rows[0, 2]), np.sin(rows[0, 2])])
         self.xy = np.concatenate((back[None], rows[:, :2]))
-        self.along = np.concatenate(([0.0], np.linalg.norm(np.diff(self.xy, axis=0), axis=1).cumsum()))
+        self.along = np.concatenate(([0.0], np.linalg.norm(self.xy[1:] - self.xy[:-1], axis=1).cumsum()))
         self.since = since
 
     def at(self, behind: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from array import array
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -29,7 +30,7 @@ class LiveTraffic:
         self.sumo, self.dt, self.frame = start_sumo(net_file, route_file, dt, seed), dt, -1
         self._ego: str | None = None
         self._first: dict[str, int] = {}
-        self._rows: dict[str, list[tuple[float, float, float]]] = {}
+        self._rows: dict[str, array[float]] = {}  # x, y, yaw, x, y, yaw, ...
 
     def advance(self, frame: int) -> None:
         """Go on to that frame, with nobody driven from outside."""
@@ -57,11 +58,10 @@ class LiveTraffic:
         """Boxes of all but the ego within `radius` metres of `centre`, at the frames from `since` on."""
         found: list[Body] = []
         for name, rows in self._rows.items():
-            first = self._first[name]
-            x, y, _ = rows[-1]
-            if name == self._ego or first + len(rows) <= since or (x - centre[0]) ** 2 + (y - centre[1]) ** 2 > radius**2:
+            first, away = self._first[name], (rows[-3] - centre[0]) ** 2 + (rows[-2] - centre[1]) ** 2
+            if away > radius**2 or first + len(rows) // 3 <= since or name == self._ego:
                 continue
-            found += bodies_of(name, first, np.array(rows), self.dt, max(since - first, 0))
+            found += bodies_of(name, first, np.array(rows).reshape(-1, 3), self.dt, max(since - first, 0))
         return found
 
     def signals(self, lights: list[str]) -> list[str]:
@@ -73,8 +73,8 @@ class LiveTraffic:
         self.frame += 1
         for name, *place in positions(self.sumo):
             if name not in self._rows:
-                self._first[name], self._rows[name] = self.frame, []
-            self._rows[name].append((place[0], place[1], place[2]))
+                self._first[name], self._rows[name] = self.frame, array("d")
+            self._rows[name].extend(place)
 
 
 def serve(line: Connection) -> None:
