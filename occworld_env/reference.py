@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,10 +19,9 @@ from occworld_env.starts import Start, StartBank, StartKey, UnusableStartError
 from occworld_env.true_world import TrueWorld
 from scenes.render import draw_agents, render_static
 from scenes.scene import Scene
-from scenes.sumo_town import Town, recipe_of
+from scenes.sumo_town import open_town, recipe_of
 
 DYNAMICS = ("sumo", "replay")
-_KEPT_TOWNS = 8
 _BEYOND = 20.0  # metres beyond the grid's corner within which the parts of road users are asked for
 
 
@@ -71,7 +69,6 @@ class ReferenceSimulator(Simulator):
         shape, voxel, (x, y, _) = self.grid.shape, self.grid.voxel, self.grid.origin
         corner = max(abs(x), abs(x + shape[0] * voxel)), max(abs(y), abs(y + shape[1] * voxel))
         self._radius = float(torch.tensor(corner).norm()) + _BEYOND
-        self._towns: OrderedDict[int, Town] = OrderedDict()
         self._worlds: list[Dynamics | None] = [None] * self.num_worlds
         self._driven: list[list[Tensor]] = [[] for _ in range(self.num_worlds)]
 
@@ -90,10 +87,12 @@ class ReferenceSimulator(Simulator):
         if self.dynamics_of(scene) == "replay":
             if not Replay.fits(scene, key.start, self.step_seconds):
                 raise UnusableStartError(f"{scene.name}: the recording ends {scene.duration - key.start:.2f} s after the start")
-        elif abs(key.start / scene.dt - round(key.start / scene.dt)) * scene.dt > 1e-6:
-            raise UnusableStartError(
-                f"{scene.name}: expected a start at a multiple of {scene.dt:g} s, SUMO's step, found {key.start} s"
-            )
+        elif abs(math.remainder(self.model.dt, scene.dt)) > 1e-6:
+            steps = f"{scene.name} has steps of {scene.dt:g} s, which do not divide the {self.model.dt:g} s between frames"
+            raise ValueError(f"dynamics: {steps}; use dynamics='replay'")
+        elif abs(math.remainder(key.start, scene.dt)) > 1e-6:
+            expected = f"a start at a multiple of {scene.dt:g} s, SUMO's step"
+            raise UnusableStartError(f"{scene.name}: expected {expected}, found {key.start} s")
 
     def _put(self, chosen: list[int], state: Rollout, rollout: Rollout) -> None:
         super()._put(chosen, state, rollout)
@@ -108,24 +107,12 @@ class ReferenceSimulator(Simulator):
         if self.dynamics_of(scene) == "replay":
             self._worlds[world] = Replay(scene, key.ego, key.start, dt, self.frames)
         else:
-            self._worlds[world] = LiveSumo(self._town(key.scene), key.ego, key.start, dt, self._radius)
-        self._driven[world] = []
-
-    def _town(self, number: int) -> Town:
-        """The live town of a scene; the least recently used one is closed when there are too many."""
-        if number not in self._towns:
-            scene = self.scenes[number]
-            if abs(math.remainder(self.model.dt, scene.dt)) > 1e-6:
-                steps = f"{scene.name} has steps of {scene.dt:g} s, which do not divide the {self.model.dt:g} s between frames"
-                raise ValueError(f"dynamics: {steps}; use dynamics='replay'")
             try:
-                self._towns[number] = Town(scene)
+                town = open_town(scene)
             except ImportError as error:
                 raise ImportError(f"{error}; or use dynamics='replay', where nobody reacts") from error
-        self._towns.move_to_end(number)
-        while len(self._towns) > _KEPT_TOWNS:
-            self._towns.popitem(last=False)[1].close()
-        return self._towns[number]
+            self._worlds[world] = LiveSumo(town, key.ego, key.start, dt, self._radius)
+        self._driven[world] = []
 
     def step(self, action: Tensor) -> StepResult:
         """See `Simulator.step`; a world whose recording ends is truncated."""
@@ -166,13 +153,10 @@ class ReferenceSimulator(Simulator):
         return super().__getstate__() | {"dynamics": self.dynamics}
 
     def close(self) -> None:
-        """End the processes in which SUMO runs; may be called again."""
+        """End the drives; may be called again. Towns wait on for other simulators of this process."""
         for world in self._worlds:
             if world is not None:
                 world.close()
-        for town in self._towns.values():
-            town.close()
-        self._towns.clear()
 
 
 def _key(state: Rollout, row: int) -> StartKey:

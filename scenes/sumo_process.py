@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import weakref
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -19,8 +20,10 @@ _PROGRAM = "from scenes.sumo_live import main; main()"
 class SumoProcess:
     """One simulation; `branch` gives another one in the same state. It ends when it is closed or forgotten."""
 
-    def __init__(self, line: Connection, first: subprocess.Popen[bytes]) -> None:
-        self._line, self._first, self._user = line, first, os.getpid()
+    def __init__(self, line: Connection, started: subprocess.Popen[bytes] | None = None) -> None:
+        """started: the process, where it is a child of this one and not a branch."""
+        self._line, self._user = line, os.getpid()
+        self._end = weakref.finalize(self, _end, line, started, self._user)
 
     @classmethod
     def open(cls, net_file: Path, route_file: Path, dt: float, seed: int) -> SumoProcess:
@@ -33,8 +36,8 @@ class SumoProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())]
         with theirs:
-            first = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        process = cls(Connection(ours.detach()), first)
+            started = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        process = cls(Connection(ours.detach()), started)
         process.ask("open", net_file, route_file, dt, seed)
         return process
 
@@ -45,7 +48,7 @@ class SumoProcess:
         with theirs:
             self._line.send(("branch",))
             send_handle(self._line, theirs.fileno(), None)
-        return SumoProcess(Connection(ours.detach()), self._first)
+        return SumoProcess(Connection(ours.detach()))
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The answer of the method `request` of `scenes.sumo_live.LiveTraffic`; raises what it raised."""
@@ -72,8 +75,19 @@ class SumoProcess:
 
     def close(self) -> None:
         """End the simulation; may be called again."""
-        self._line.close()
+        self._end()
 
     def _check(self) -> None:
+        if not self._end.alive:
+            raise RuntimeError("the environment is closed; reset it to begin again")
         if self._user != os.getpid():
             raise RuntimeError("live SUMO belongs to the process that opened it; make the environment in the one that steps it")
+
+
+def _end(line: Connection, started: subprocess.Popen[bytes] | None, user: int) -> None:
+    """Close the line, on which the process ends, and take note of its end; nothing in a process that was forked from ours."""
+    if os.getpid() != user:
+        return
+    line.close()
+    if started is not None:
+        started.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from scenes.sumo_process import SumoProcess
 from scenes.sumo_tracks import make_tracks
 from scenes.sumo_traffic import KINDS, Demand, write_demand
 
-KEPT = 12  # moments of a town at which a process waits to be branched from
+KEPT_TOWNS, KEPT = 16, 8  # towns of this process, and moments of each at which a SUMO process waits to be branched from
 _TOLERANCE = 0.05  # metres between a recorded vehicle and the same one in the town that was made again
 _STILL = ("parked", "standing")  # first words of the names of those whom SUMO does not know
 
@@ -41,6 +42,23 @@ def recipe_of(scene: Scene) -> dict[str, Any] | None:
     return {"seed": int(match[1]), "seconds": scene.duration, "dt": scene.dt}
 
 
+_towns: OrderedDict[tuple[int, int], Town] = OrderedDict()
+
+
+def open_town(scene: Scene) -> Town:
+    """The live town of a scene, one for all who drive there from this process; those used least recently are closed.
+
+    Errors as of `Town`.
+    """
+    key = os.getpid(), id(scene)  # a town keeps its scene, so the number stays its own
+    if key not in _towns:
+        _towns[key] = Town(scene)
+    _towns.move_to_end(key)
+    while len(_towns) > KEPT_TOWNS:
+        _towns.popitem(last=False)[1].close()
+    return _towns[key]
+
+
 class Town:
     """SUMO processes that wait at moments of one scene, from the last `KEPT` at which drives began."""
 
@@ -49,7 +67,8 @@ class Town:
         recipe = recipe_of(scene)
         if recipe is None:
             raise ValueError(
-                f"{scene.name}: expected a town of `occsora make-scenes sumo`, which can be made again from its seed"
+                f"{scene.name}: expected a town of `occsora make-scenes sumo`, which can be made again from its seed; "
+                "all other scenes need dynamics='replay'"
             )
         self.scene = scene
         self._start = round(WARM_UP / scene.dt)
@@ -98,8 +117,8 @@ class Town:
             place = tracks.poses[track, frame, :2].numpy()
             if name not in found or np.linalg.norm(found[name] - place) > _TOLERANCE:
                 raise ValueError(
-                    f"{self.scene.name}: made again from its seed, the town has {name} elsewhere at "
-                    f"{frame * self.scene.dt:g} s; the scene comes from another version of SUMO or other settings: make it again, or use dynamics='replay'"
+                    f"{self.scene.name}: made again from its seed, the town has {name} elsewhere at {frame * self.scene.dt:g} "
+                    "s; the scene comes from another version of SUMO or other settings: make it again, or use dynamics='replay'"
                 )
 
 
