@@ -48,3 +48,11 @@ if "OccSora-v0" not in gymnasium.registry:
         vector_entry_point="occworld_env.vector_env:OccSoraVectorEnv",
         max_episode_steps=MAX_EPISODE_STEPS,
     )
+
+if "OccSoraReference-v0" not in gymnasium.registry:
+    gymnasium.register(
+        id="OccSoraReference-v0",
+        entry_point="occworld_env.reference_env:OccSoraReferenceEnv",
+        vector_entry_point="occworld_env.reference_env:OccSoraReferenceVectorEnv",
+        max_episode_steps=MAX_EPISODE_STEPS,
+    )

@@ -40,10 +40,15 @@ class OccSoraEnv(gym.Env[dict[str, np.ndarray], Any]):
     ) -> None:
         _check_render_mode(render_mode)
         self.render_mode = render_mode
-        self.simulator = Simulator(world_model, scenes, make_config(config, settings), device=device, precision=precision)
+        self.simulator = self._make_simulator(
+            world_model, scenes, make_config(config, settings), device=device, precision=precision
+        )
         self.action_space = action_space(self.simulator)
         self.observation_space = observation_space(self.simulator)  # type: ignore[assignment]
         self.picture = Picture(self.simulator, render_mode == "human")
+
+    def _make_simulator(self, *arguments: Any, **named: Any) -> Simulator:
+        return Simulator(*arguments, **named)
 
     @property
     def world_model(self) -> WorldModel:

@@ -99,7 +99,7 @@ class Simulator:
         self._load()
 
     def _load(self) -> None:
-        self.model: WorldModel = load_world_model(self._model_source, self.device)
+        self.model: WorldModel = self._load_model()
         self.scenes = load_scene_list(self._scene_source)
         if self.config.observation == "tokens" and self.model.token_shape is None:
             raise ValueError("observation: 'tokens' needs a world model with a codebook, and this one has none")
@@ -108,6 +108,9 @@ class Simulator:
         self.bank = StartBank(self.model, self.scenes, self.config, self.reach, self._precise)
         self.map = DrivableMap(self.scenes, self.grid, self.device, self.num_worlds)
         self._graph: StepGraph | None = None
+
+    def _load_model(self) -> WorldModel:
+        return load_world_model(self._model_source, self.device)
 
     def _precise(self) -> torch.autocast:
         """The context in which the world model computes."""

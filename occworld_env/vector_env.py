@@ -47,7 +47,7 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: expected None or 'rgb_array' for a vector environment, found {render_mode!r}")
         self.num_envs, self.render_mode = num_envs, render_mode
-        self.simulator = Simulator(
+        self.simulator = self._make_simulator(
             world_model,
             scenes,
             make_config(config, settings),
@@ -61,6 +61,9 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         self.single_observation_space = observation_space(self.simulator)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.pictures = [Picture(self.simulator, False, world) for world in range(num_envs)]
+
+    def _make_simulator(self, *arguments: Any, **named: Any) -> Simulator:
+        return Simulator(*arguments, **named)
 
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None

@@ -32,18 +32,27 @@ def render(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | No
 
 
 def _render_frames(scene: Scene, poses: Tensor, times: Tensor, grid: Grid, ego: int | None) -> Tensor:
-    occupancy = _render_static(scene.static, poses, grid)
-    boxes = boxes_in_reach(scene.tracks, poses, times / scene.dt, grid, ego)
-    owner = agent_columns(scene.tracks, boxes, len(poses), grid)
+    occupancy = render_static(scene.static, poses, grid)
+    return draw_agents(occupancy, scene.tracks, poses, times / scene.dt, grid, ego)
+
+
+def draw_agents(occupancy: Tensor, tracks: Tracks, poses: Tensor, index: Tensor, grid: Grid, ego: int | None = None) -> Tensor:
+    """Fill the boxes of agents at fractional track frames index (N,) into occupancy (N, X, Y, Z), in place; returns it.
+
+    The rest is as in `render`.
+    """
+    boxes = boxes_in_reach(tracks, poses, index, grid, ego)
+    owner = agent_columns(tracks, boxes, len(poses), grid)
     column = (owner >= 0).nonzero(as_tuple=True)
     track = boxes.track[owner[column]]
-    agent, top = scene.tracks.classes[track], (scene.tracks.sizes[track, 2] * 100).to(torch.int32).float() / 100
+    agent, top = tracks.classes[track], (tracks.sizes[track, 2] * 100).to(torch.int32).float() / 100
     fill = _filled(torch.zeros_like(top), top, grid)
     occupancy[column] = torch.where(fill, agent[:, None], occupancy[column])
     return occupancy
 
 
-def _render_static(static: StaticWorld, poses: Tensor, grid: Grid) -> Tensor:
+def render_static(static: StaticWorld, poses: Tensor, grid: Grid) -> Tensor:
+    """What does not move, uint8 (N, X, Y, Z), seen from world poses (N, 3) float64 on the device of `static`."""
     frames, (nx, ny, nz) = poses.shape[0], grid.shape
     centres = grid.column_centres(poses.device).reshape(1, nx * ny, 2)
     i, j, inside = static.cells(transform(poses, centres))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,6 +131,8 @@ class Scene:
         static: what does not move.
         tracks: what moves.
         routes: for each track that can be the ego, the road its task leads along: world points float64 (M, 2), about 2 m apart.
+        lights: what traffic lights show.
+        recipe: arguments of `scenes.sumo.make_scene` that made it, numbers and strings by name; None for any other scene.
     """
 
     name: str
@@ -138,6 +142,7 @@ class Scene:
     tracks: Tracks
     routes: dict[int, Tensor]
     lights: Lights = field(default_factory=lambda: no_lights(0))
+    recipe: Mapping[str, Any] | None = None
 
     @property
     def frames(self) -> int:
@@ -157,7 +162,7 @@ class Scene:
     def to(self, device: torch.device | str) -> Scene:
         """The same scene with rasters, tracks and routes on another device."""
         routes = {ego: route.to(device) for ego, route in self.routes.items()}
-        return Scene(self.name, self.source, self.dt, self.static.to(device), self.tracks.to(device), routes, self.lights)
+        return replace(self, static=self.static.to(device), tracks=self.tracks.to(device), routes=routes)
 
     def ego_poses(self, ego: int, times: Tensor) -> Tensor:
         """World poses (N, 3) float64 of the ego frame (rear axle) of track `ego` at times (N,) in seconds."""

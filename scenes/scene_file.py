@@ -98,7 +98,7 @@ def _check_header(header: Any) -> None:
 def _packed(scene: Scene) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     static, tracks, lights = scene.to("cpu").static, scene.to("cpu").tracks, scene.lights
     header = {"format": FORMAT, "version": VERSION, "classes": CLASSES, "ids": tracks.ids, "frames": scene.frames}
-    header |= {name: getattr(scene, name) for name in ("name", "source", "dt")}
+    header |= {name: getattr(scene, name) for name in ("name", "source", "dt", "recipe")}
     header |= {name: getattr(static, name) for name in ("origin", "cell", "recorded", "grown")}
     egos = scene.egos
     routes = [scene.routes[ego].cpu().numpy() for ego in egos]
@@ -142,8 +142,11 @@ def _unpacked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Scene:
     _expect("light_poses", poses_of_lights, (len(poses_of_lights), 3))
     _expect("light_states", states, (len(poses_of_lights), *states.shape[1:2]))
     lights = Lights(_tensor(poses_of_lights.astype(np.float64)), _tensor(_class_ids("light_states", states, 4)))
-    dt = float(header["dt"])
-    return Scene(str(header["name"]), str(header["source"]), dt, _unpack_world(header, arrays), tracks, routes, lights)
+    dt, recipe = float(header["dt"]), header.get("recipe")  # older files have none
+    if recipe is not None and not isinstance(recipe, dict):
+        raise ValueError(f"recipe: expected names and values, or null, found {recipe!r}")
+    name, source = str(header["name"]), str(header["source"])
+    return Scene(name, source, dt, _unpack_world(header, arrays), tracks, routes, lights, recipe)
 
 
 def _pack_world(static: StaticWorld) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ others, barrier, traffic_cone, other_flat, terrain, manmade and vegetation grown
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ import torch
 from scenes.grow import grow
 from scenes.motion import transform
 from scenes.scene import Scene, StaticWorld, Tracks
+from scenes.sumo_bodies import moving_bodies
 from scenes.sumo_bystanders import parked_bodies, standing_bodies
 from scenes.sumo_generate import generate_network
 from scenes.sumo_ground import draw_ground, motor_cells
 from scenes.sumo_network import Network, convert_osm, read_network
 from scenes.sumo_routes import ego_routes, stop_lights
 from scenes.sumo_run import run_sumo
-from scenes.sumo_tracks import make_tracks, moving_bodies
+from scenes.sumo_tracks import make_tracks
 from scenes.sumo_traffic import Demand, write_demand
 
 WARM_UP = 25.0  # seconds in which traffic enters and spreads before a scene begins
@@ -39,7 +41,9 @@ def make_scene(seed: int, seconds: float = 60.0, dt: float = 0.25, layout: str |
     with tempfile.TemporaryDirectory(prefix="occsora-sumo-") as folder:
         net_file = Path(folder) / "generated.net.xml"
         generate_network(seed, net_file, Path(folder), layout)
-        return scene_from_network(net_file, seed, seconds, dt, demand, source=f"sumo/{seed}")
+        scene = scene_from_network(net_file, seed, seconds, dt, demand, source=f"sumo/{seed}")
+    recipe = {"seed": seed, "seconds": seconds, "dt": dt, "layout": layout, "demand": asdict(demand)}
+    return replace(scene, recipe=recipe)
 
 
 def scene_from_osm(osm_file: Path, seed: int = 0, seconds: float = 60.0, dt: float = 0.25, demand: Demand = DEMAND) -> Scene:

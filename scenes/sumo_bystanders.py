@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scenes.sumo_bodies import Body
 from scenes.sumo_network import PARKING, WALK, Lane, Line, Network
-from scenes.sumo_tracks import Body
 from scenes.sumo_traffic import KINDS
 
 _PARKED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class Log:
     signals: dict[str, np.ndarray]
 
 
-def run_sumo(net_file: Path, route_file: Path, frames: int, dt: float, seed: int) -> Log:
-    """Run `frames` steps of dt seconds. libsumo knows one simulation a process: run seeds in parallel in processes."""
+def start_sumo(net_file: Path, route_file: Path, dt: float, seed: int) -> Any:
+    """libsumo with a simulation in steps of dt seconds; it knows one a process, so run several in processes."""
     try:
         import libsumo
     except ImportError as error:
@@ -49,26 +50,38 @@ def run_sumo(net_file: Path, route_file: Path, frames: int, dt: float, seed: int
     except libsumo.TraCIException as error:
         words = log_file.read_text(encoding="utf-8") if log_file.is_file() else ""
         raise RuntimeError(f"{net_file}: SUMO could not start: {error} {words[-500:]}") from error
+    return libsumo
+
+
+def run_sumo(net_file: Path, route_file: Path, frames: int, dt: float, seed: int) -> Log:
+    """Run `frames` steps of dt seconds and write down what they show."""
+    libsumo = start_sumo(net_file, route_file, dt, seed)
     try:
         return _record(libsumo, frames)
     finally:
         libsumo.close()
 
 
+def positions(sumo: Any) -> Iterator[tuple[str, float, float, float]]:
+    """Name, x, y and yaw of each road user now: front bumper of a vehicle, body of a walker, metres and radians."""
+    for domain in (sumo.vehicle, sumo.person):
+        for name in domain.getIDList():
+            x, y = domain.getPosition(name)
+            yield name, x, y, math.radians(90.0 - domain.getAngle(name))
+
+
 def _record(sumo: Any, frames: int) -> Log:
     first: dict[str, int] = {}
-    seen: dict[str, list[tuple[float, float, float]]] = {}
+    seen: dict[str, list[tuple[float, ...]]] = {}
     last: dict[str, tuple[int, str]] = {}
     lights = sumo.trafficlight.getIDList()
     signals: dict[str, list[list[int]]] = {name: [] for name in lights}
     for frame in range(frames):
         sumo.simulationStep()
-        for domain in (sumo.vehicle, sumo.person):
-            for name in domain.getIDList():
-                x, y = domain.getPosition(name)
-                if name not in seen:
-                    first[name], seen[name] = frame, []
-                seen[name].append((x, y, math.radians(90.0 - domain.getAngle(name))))
+        for name, *place in positions(sumo):
+            if name not in seen:
+                first[name], seen[name] = frame, []
+            seen[name].append(tuple(place))
         for name in lights:
             signals[name].append([_SIGNALS.get(state, 0) for state in sumo.trafficlight.getRedYellowGreenState(name)])
     for name in sumo.vehicle.getIDList():

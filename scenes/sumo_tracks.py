@@ -1,93 +1,21 @@
-"""From what SUMO showed to tracks: centres of boxes, headings that turn smoothly, trailers behind what pulls them."""
+"""From boxes over time to the tracks of a scene."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from scipy import ndimage
 
 from scenes.grid import CLASS_ID
 from scenes.scene import Tracks
-from scenes.sumo_run import Log
-from scenes.sumo_traffic import HITCH, KINDS
-
-_TRAILER_SIZE = {"towing": (4.0, 1.9, 1.6), "semi": (10.5, 2.5, 3.5)}
-_FASTEST = 30.0  # m/s, and
-_HARDEST = 20.0  # m/s^2: what moves faster or brakes harder has been moved by the simulator, which ends the track
+from scenes.sumo_bodies import Body
 
 
-@dataclass
-class Body:
-    """One box over time: name, Occ3D class, size (3,), rear axle, first frame, centre poses (N, 3)."""
-
-    name: str
-    label: str
-    size: tuple[float, float, float]
-    rear_axle: float
-    first: int
-    poses: np.ndarray
-
-
-def moving_bodies(log: Log, dt: float) -> Iterator[Body]:
-    """Boxes of all that moved in SUMO's log; what pulls a trailer gives two."""
-    for name, (first, rows) in log.frames.items():
-        kind = KINDS[name.split(".")[0]]
-        size = (kind.length, kind.width, kind.height)
-        rows = rows[: _unbroken(rows, dt)]
-        if len(rows) < 2:
-            continue
-        if kind.name == "pedestrian":
-            yield Body(name, kind.label, size, 0.0, first, _walker_poses(rows))
-            continue
-        trail = _Trail(rows)
-        yield Body(name, kind.label, size, kind.rear_axle, first, trail.box(0.0, kind.length))
-        if kind.trailer:
-            trailer = _TRAILER_SIZE[kind.name]
-            yield Body(f"{name}.trailer", "trailer", trailer, 0.0, first, trail.box(kind.length + HITCH, trailer[0]))
-
-
-def _unbroken(rows: np.ndarray, dt: float) -> int:
-    speed = np.linalg.norm(np.diff(rows[:, :2], axis=0), axis=1) / dt
-    jump = (speed > _FASTEST) | (np.abs(np.diff(speed, prepend=speed[:1])) > _HARDEST * dt)
-    return int(jump.argmax()) + 1 if jump.any() else len(rows)
-
-
-def _walker_poses(rows: np.ndarray) -> np.ndarray:
-    yaw = ndimage.gaussian_filter1d(np.unwrap(rows[:, 2]), 2.0, mode="nearest")
-    xy = ndimage.gaussian_filter1d(rows[:, :2], 1.0, axis=0, mode="nearest")
-    return np.column_stack((xy, yaw))
-
-
-class _Trail:
-    """The path of a front bumper: a rigid box spans it like a chord, so headings turn smoothly through junctions."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        back = rows[0, :2] - 30.0 * np.array([np.cos(rows[0, 2]), np.sin(rows[0, 2])])
-        self.xy = np.concatenate((back[None], rows[:, :2]))
-        self.along = np.concatenate(([0.0], np.linalg.norm(np.diff(self.xy, axis=0), axis=1).cumsum()))
-
-    def at(self, behind: float) -> np.ndarray:
-        """Points (N, 2) that lie `behind` metres back along the path at each frame."""
-        want = self.along[1:] - behind
-        return np.column_stack([np.interp(want, self.along, self.xy[:, axis]) for axis in (0, 1)])
-
-    def box(self, behind: float, length: float) -> np.ndarray:
-        """Centre poses (N, 3) of a box of that length whose front follows `behind` metres back."""
-        front, rear = self.at(behind), self.at(behind + length)
-        yaw = np.arctan2(*(front - rear).T[::-1])
-        centre = front - length / 2 * np.column_stack((np.cos(yaw), np.sin(yaw)))
-        return np.column_stack((centre, yaw))
-
-
-def make_tracks(bodies: list[Body], start: int, frames: int) -> Tracks:
-    """Tracks of the bodies that show in frames start to start + frames; where one is not there its pose is held."""
+def make_tracks(bodies: list[Body], start: int, frames: int, at_least: int = 2) -> Tracks:
+    """Tracks of the bodies that show in `at_least` of the frames start to start + frames; elsewhere their pose is held."""
     kept, poses, valid = [], [], []
     for body in bodies:
         low, high = max(body.first, start), min(body.first + len(body.poses), start + frames)
-        if high - low < 2:
+        if high - low < at_least:
             continue
         index = np.arange(start, start + frames)
         there = (index >= low) & (index < high)
