@@ -12,6 +12,7 @@ triton, numpy and einops; what else a part needs and does not find is said in it
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from gpu_clock import Clock
 from gpu_job import Job
-from machine import describe, say, write
+from machine import describe, say, write, write_text
 
 _ENVIRONMENT = ("einops", "gymnasium", "safetensors", "scipy")
 
@@ -115,7 +116,7 @@ def run_all(names: list[str], options: argparse.Namespace) -> None:
             outcome = run_part(name, options, Path(folder), allowed, end - time.monotonic())
             result["parts"][name] = {**outcome, "seconds": round(time.monotonic() - begin, 1)}
             write(result, str(options.out / "gpu.json"))
-            (options.out / "gpu.txt").write_text(table(result, PARTS) + "\n")
+            write_text(options.out / "gpu.txt", table(result, PARTS) + "\n")
     result["plots"] = plot(result["parts"], options.out)
     write(result, str(options.out / "gpu.json"))
     print((options.out / "gpu.txt").read_text(), end="")
@@ -136,15 +137,18 @@ def run_part(name: str, options: argparse.Namespace, folder: Path, allowed: floa
     command += ["--quick"] * options.quick + ["--compile" if options.compile else "--no-compile"]
     process = subprocess.Popen(command, start_new_session=True)
     limit = max(_LEAST, min(left, 1.5 * allowed + 20))
+    how = "ended with {}"
     try:
         process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        how = f"was stopped after {limit:.0f} s"
+    finally:  # with all that it started
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     found = json.loads(file.read_text()) if file.is_file() else {}
     if process.returncode and "failed" not in found:
-        how = f"stopped after {limit:.0f} s" if process.returncode == -signal.SIGKILL else f"ended with {process.returncode}"
-        found["failed"] = f"the process of this part was {how}" if how.startswith("stopped") else f"the process {how}"
+        found["failed"] = f"the process of this part {how.format(process.returncode)}"
     return found
 
 

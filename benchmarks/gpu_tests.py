@@ -50,13 +50,17 @@ def _read(report: Path) -> dict[str, Any]:
         for case in suite.iter("testcase")
         for problem in (*case.findall("failure"), *case.findall("error"))
     ]
-    return {**counts, "broken": broken}
+    return {
+        "passed": counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"],
+        "count": counts,
+        "broken": broken,
+    }
 
 
 def lines(result: dict[str, Any]) -> Iterator[str]:
     """The table of this part."""
-    if "tests" in result:
-        passed = result["tests"] - result["failures"] - result["errors"] - result["skipped"]
-        yield f"{passed} passed, {result['failures']} failed, {result['errors']} broken, {result['skipped']} skipped"
+    if "count" in result:
+        count = result["count"]
+        yield f"{result['passed']} passed, {count['failures']} failed, {count['errors']} broken, {count['skipped']} skipped"
         yield from result["broken"]
     yield from result.get("tail", [])

@@ -22,22 +22,22 @@ from typing import Any
 from unittest import mock
 
 import torch
+from fake_gpu import fake_gpu, move
 from gpu_classify import argmax_of_logits
 from gpu_job import Job
 from machine import describe, write
 from step_worlds import definitions
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models.presets import preset
+from models.world_map import map_size
 from models.world_model import LearnedWorldModel
 from scenes.route import ROUTE_CHANNELS
 
 WAYS = ("kernels", "definitions", "definitions, logits in memory")
 LESS = 2.0  # times less than without the kernels is asked
-_CAPABILITY = (9, 0)  # of the GPU that is played
 _MIB = 1 << 20
 
 
@@ -81,15 +81,6 @@ class Storages(TorchDispatchMode):
 
 
 @contextmanager
-def without_launches() -> Iterator[None]:
-    """While open, Triton kernels are not launched, though all around them runs as on the GPU that is played."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch("triton.runtime.jit.JITFunction.run", lambda *args, **kwargs: None))
-        stack.enter_context(mock.patch("torch.cuda.get_device_capability", lambda *args: _CAPABILITY))
-        yield
-
-
-@contextmanager
 def without_numbers() -> Iterator[None]:
     """While open, nothing asks a tensor for its numbers: see the module's docstring."""
 
@@ -107,7 +98,7 @@ def way(name: str) -> Iterator[None]:
     """While open, steps run in one of WAYS."""
     with ExitStack() as stack:
         stack.enter_context(without_numbers())
-        stack.enter_context(without_launches() if name == "kernels" else definitions())
+        stack.enter_context(definitions(name != "kernels"))
         if name == "definitions, logits in memory":
             stack.enter_context(mock.patch("models.tokenizer.classify_voxels", argmax_of_logits))
         yield
@@ -115,10 +106,12 @@ def way(name: str) -> Iterator[None]:
 
 def count(name: str, worlds: int, dtype: torch.dtype | None, kind: str) -> dict[str, Any]:
     """MiB of a step of preset `name` in so many worlds, in one of WAYS; dtype: of autocast, or None for float32."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), way(kind):
+    size = map_size(preset(name).grid)  # is made from numbers, so before there are none
+    with mock.patch("models.world_map.map_size", return_value=size), fake_gpu(), torch.no_grad(), way(kind):
         counted = Storages()
         with counted, torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
-            model = LearnedWorldModel(preset(name)).eval().requires_grad_(False).to("cuda")
+            model = LearnedWorldModel(preset(name)).eval()
+            move(model)
             grid, frames = model.grid, model.chunk_frames
             seeds = torch.zeros(worlds, dtype=torch.int64, device="cuda")
             occupancy = torch.zeros(worlds, model.history_frames, *grid.shape, dtype=torch.uint8, device="cuda")
