@@ -24,8 +24,8 @@ def fake_gpu() -> Iterator[None]:
     All around a launch runs as on a GPU, so that a kernel's wrapper allocates what it allocates there.
     """
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("triton.runtime.jit.JITFunction.run", lambda *args, **kwargs: None))
-        stack.enter_context(mock.patch("torch.cuda.get_device_capability", lambda *args: _CAPABILITY))
+        stack.enter_context(mock.patch("triton.runtime.jit.JITFunction.run", return_value=None))
+        stack.enter_context(mock.patch("torch.cuda.get_device_capability", return_value=_CAPABILITY))
         # Autocast to bfloat16 asks whether there is a GPU.
         stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False))
         stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", return_value=True))

@@ -136,19 +136,21 @@ def run_part(name: str, options: argparse.Namespace, folder: Path, allowed: floa
     command += ["--seconds", str(max(_LEAST, allowed)), "--out", str(options.out.resolve()), "--peaks", str(peaks)]
     command += ["--quick"] * options.quick + ["--compile" if options.compile else "--no-compile"]
     process = subprocess.Popen(command, start_new_session=True)
-    limit = max(_LEAST, min(left, 1.5 * allowed + 20))
-    how = "ended with {}"
+    limit = max(_LEAST, min(left, 1.2 * allowed + 15))
+    stopped = False
     try:
         process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
-        how = f"was stopped after {limit:.0f} s"
+        stopped = True
     finally:  # with all that it started
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     found = json.loads(file.read_text()) if file.is_file() else {}
-    if process.returncode and "failed" not in found:
-        found["failed"] = f"the process of this part {how.format(process.returncode)}"
+    if stopped:
+        found["stopped"] = f"after {limit:.0f} s, with what was measured by then"
+    elif process.returncode and "failed" not in found:
+        found["failed"] = f"the process of this part ended with {process.returncode}"
     return found
 
 

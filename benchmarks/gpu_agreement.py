@@ -32,7 +32,8 @@ class Agreement:
 
     def add(self, found: Chunk, expected: Chunk, free: int) -> None:
         """Count one step; cells that are free in both are left out."""
-        assert found.voxels is not None and expected.voxels is not None
+        assert found.voxels is not None
+        assert expected.voxels is not None
         matter = (found.voxels != free) | (expected.voxels != free)
         self.cells += int(matter.sum())
         self.same_cells += int((matter & (found.voxels == expected.voxels)).sum())

@@ -46,7 +46,7 @@ class Clock:
             torch.cuda.synchronize(self.device)
 
     def milliseconds(self, call: Callable[[], Any]) -> float:
-        """Median time of a call after two that warm up; on a GPU without the cost of launching and with nothing in its cache."""
+        """Median time of a call after two that warm up; on a GPU its caches are cold and launching is not counted."""
         call(), call()
         self.wait()
         start = time.perf_counter()

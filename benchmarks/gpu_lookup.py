@@ -93,13 +93,12 @@ def _rate(channels: int, dtype: torch.dtype) -> str:
 
 def _lookup(job: Job, shape: tuple[int, ...], dtype: torch.dtype, *, bars: bool) -> Work:
     (count, groups, codes, channels), (x, book) = shape, _numbers(job, shape, dtype)
-    rivals: dict[str, Callable[[], Any]] = {"cdist": partial(by_cdist, x, book)}
-    rivals |= {"compiled product": partial(compiled(by_product), x, book)} if job.compile else {}
     asked = [Bar("cdist", 5.0), Bar("compiled product", 2.0)] if bars else []
     asked += [Bar(None, 0.7)] if bars and dtype == torch.bfloat16 else []
     return Work(
         ours=partial(nearest_code, x, book),
-        rivals=rivals,
+        rivals={"cdist": partial(by_cdist, x, book)},
+        compiled={"compiled product": lambda: partial(compiled(by_product), x, book)},
         bytes=(x.numel() + book.numel()) * dtype.itemsize + 8 * count * groups,
         flops=2 * count * groups * codes * channels,
         rate=_rate(channels, dtype),
@@ -131,8 +130,9 @@ def _quantize(job: Job, shape: tuple[int, ...], dtype: torch.dtype) -> Work:
         return float((ours().double() - exact).norm() / exact.norm())
 
     searches = {"cdist": by_cdist, "lookup, then steps": nearest_code}
-    searches |= {"compiled lookup, then steps": compiled(by_product)} if job.compile else {}
     # Forward x and the codes' vectors and ids, backward x, those vectors, their slope and the gradient.
     moved = 6 * x.numel() * dtype.itemsize + 8 * count * groups
     rivals = {name: partial(other, search) for name, search in searches.items()}
-    return Work(ours, rivals, moved, 2 * count * groups * codes * channels, _rate(channels, dtype), error)
+    work = Work(ours, rivals, moved, 2 * count * groups * codes * channels, _rate(channels, dtype), error)
+    work.compiled["compiled lookup, then steps"] = lambda: partial(other, compiled(by_product))
+    return work

@@ -84,6 +84,7 @@ def _norm(job: Job, shape: tuple[int, int, int], kernel: str, dtype: torch.dtype
     # Forward each is read or written once; backward the slopes, what the product rule needs, and the gradients.
     passes = names.count("x") + results + (backward if back else 0)
     rivals = {"eager": partial(_outcome, torch_of, given, slopes)}
-    rivals |= {"compiled": partial(_outcome, compiled(torch_of), given, slopes)} if job.compile else {}
     moved = passes * math.prod(shape) * dtype.itemsize
-    return Work(partial(_outcome, kernel_of, given, slopes), rivals, moved, 0, "float32", error)
+    work = Work(partial(_outcome, kernel_of, given, slopes), rivals, moved, 0, "float32", error)
+    work.compiled["compiled"] = lambda: partial(_outcome, compiled(torch_of), given, slopes)
+    return work

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-import torch
 from gpu_ceilings import floor
 from gpu_job import Job
 from step_parts import PARTS, around, timed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class Work:
     Attributes:
         ours: the call as the models make it.
         rivals: other ways to the same result, by name.
+        compiled: what makes such a way out of torch.compile; these come after all rows have their other figures.
         bytes: what must be moved at the least. flops: of the products that cannot be avoided. rate: see `floor`.
         error: how far `ours` is from a reference of higher precision, called before anything is timed.
         bars: what is asked of this row.
@@ -44,6 +45,7 @@ class Work:
     rate: str
     error: Callable[[], float]
     bars: tuple[Bar, ...] = ()
+    compiled: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,16 @@ class Case:
 
 
 def compiled(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call compiled for the shapes of this case alone, with nothing left from the case before."""
-    torch.compiler.reset()
+    """The call compiled for the shapes of one case alone."""
     return torch.compile(call, dynamic=False)
 
 
-def run_cases(job: Job, cases: Iterator[Case]) -> dict[str, Any]:
-    """Rows of all cases that fit into the time; the others say why they are missing."""
+def run_cases(job: Job, cases: Iterable[Case]) -> dict[str, Any]:
+    """Rows of all cases that fit into the time, then their compiled rivals; what is missing says why."""
     rows: list[dict[str, Any]] = []
+    entries = list(cases)
     lost = False
-    for case in cases:
+    for case in entries:
         if lost or job.clock.left() <= 0:
             why = "the device answers no more" if lost else "the time of this part was spent"
             rows.append({**case.labels, "skipped": why})
@@ -86,24 +88,40 @@ def run_cases(job: Job, cases: Iterator[Case]) -> dict[str, Any]:
         say(show(rows[-1]))
         free(job.device)
         job.keep({"rows": rows})
+    for case, row in zip(entries, rows, strict=True):
+        if job.compile and not lost and "ms" in row and job.clock.left() > 0:
+            measure_compiled(job, case.make(), row)
+            lost = job.lost()
+            job.keep({"rows": rows})
     return {"rows": rows}
 
 
 def measure(job: Job, work: Work) -> dict[str, Any]:
-    """Error, times, share of the floor and what was reached; of a rival that fails, the error instead of a time."""
-    row: dict[str, Any] = {"error": work.error(), "ms": job.clock.milliseconds(work.ours), "rivals": {}}
-    for name, call in work.rivals.items():
-        try:
-            row["rivals"][name] = {"ms": job.clock.milliseconds(call)}
-        except Exception as error:  # torch.compile and out-of-memory fail in many ways
-            row["rivals"][name] = {"failed": first_line(error)}
-            if job.lost():
-                break
+    """Error, times, share of the floor and what was reached."""
+    row: dict[str, Any] = {"error": work.error(), "ms": job.clock.milliseconds(work.ours)}
+    row["rivals"] = {name: _time(job, call) for name, call in work.rivals.items()}
     row |= {"bytes": work.bytes, "flops": work.flops}
     if job.peaks:
         row["floor_ms"], row["bound"] = floor(job.peaks, work.bytes, work.flops, work.rate)
         row["share"] = row["floor_ms"] / row["ms"]
     return row | ({} if job.quick else judge(row, work.bars))
+
+
+def measure_compiled(job: Job, work: Work, row: dict[str, Any]) -> None:
+    """Add the compiled rivals to a row that `measure` gave, and judge it again."""
+    for name, make in work.compiled.items():
+        torch.compiler.reset()  # nothing is left of the case before
+        row["rivals"][name] = _time(job, make())
+        say(show(row))
+    row |= {} if job.quick else judge(row, work.bars)
+
+
+def _time(job: Job, call: Callable[[], Any]) -> dict[str, Any]:
+    """Milliseconds of a rival, or of one that fails the error."""
+    try:
+        return {"ms": job.clock.milliseconds(call)}
+    except Exception as error:  # torch.compile and out-of-memory fail in many ways
+        return {"failed": first_line(error)}
 
 
 def judge(row: dict[str, Any], bars: tuple[Bar, ...]) -> dict[str, Any]:

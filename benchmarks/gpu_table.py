@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+_WHY = ("skipped", "failed", "stopped")
+
 
 def table(result: dict[str, Any], parts: dict[str, Any]) -> str:
     """All parts' tables; parts: what each is, by name, with the `module` whose `lines` shows it."""
@@ -15,7 +17,7 @@ def table(result: dict[str, Any], parts: dict[str, Any]) -> str:
         text.append("a quick run with small sizes: these figures say that the script works, and nothing else")
     for name, found in result["parts"].items():
         text.append(f"\n{name} ({found.get('seconds', 0):g} s)")
-        text.extend(f"  {found[why]}" for why in ("skipped", "failed") if why in found)
-        if set(found) - {"skipped", "failed", "seconds"}:
+        text.extend(f"  {why}: {found[why]}" for why in _WHY if why in found)
+        if set(found) - {*_WHY, "seconds"}:
             text.extend(f"  {line}" for line in importlib.import_module(parts[name].module).lines(found))
     return "\n".join(text)
