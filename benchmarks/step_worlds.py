@@ -12,10 +12,12 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+import kernels.dispatch
 from models.presets import preset
 from models.pretrained import from_pretrained
 from models.world_model import LearnedWorldModel
 
+_HAS_TRITON = kernels.dispatch.has_triton
 _BANK = 4  # starts that the worlds share: rendering more of them takes time and changes no speed
 _SURE = 100.0  # added to the logit of what a voxel held
 _ACTIVITY = 0.2  # deviation of the random actions, which keeps the cars on the road for a while
@@ -56,11 +58,11 @@ WAYS = {
 
 @contextmanager
 def definitions(use: bool = True) -> Iterator[None]:
-    """While open, every kernel's call goes to its definition in torch, also on a GPU."""
-    if not use:
-        yield
-        return
-    with mock.patch("kernels.dispatch.has_triton", return_value=False):
+    """While open, every kernel's call goes to its definition in torch, also on a GPU.
+
+    Without `use`, calls go to kernels where there are any; of several contexts that are open the innermost decides.
+    """
+    with mock.patch("kernels.dispatch.has_triton", (lambda: False) if use else _HAS_TRITON):
         yield
 
 

@@ -88,6 +88,9 @@ def test_definitions_are_put_back() -> None:
     before = kernels.dispatch.has_triton
     with definitions():
         assert not kernels.dispatch.has_triton()
+        with definitions(False):
+            assert kernels.dispatch.has_triton is before, "the innermost decides"
+        assert not kernels.dispatch.has_triton()
     assert kernels.dispatch.has_triton is before
 
 
