@@ -24,7 +24,7 @@ def fake_gpu() -> Iterator[None]:
     All around a launch runs as on a GPU, so that a kernel's wrapper allocates what it allocates there.
     """
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("triton.runtime.jit.JITFunction.run", return_value=None))
+        stack.enter_context(mock.patch("triton.runtime.jit.JITFunction.run", _not_launched))
         stack.enter_context(mock.patch("torch.cuda.get_device_capability", return_value=_CAPABILITY))
         # Autocast to bfloat16 asks whether there is a GPU.
         stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False))
@@ -32,6 +32,10 @@ def fake_gpu() -> Iterator[None]:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(_Bindings())
         yield
+
+
+def _not_launched(*args: Any, **kwargs: Any) -> None:
+    """A plain function: a mock would remember its arguments, and keep them alive."""
 
 
 def move(model: nn.Module) -> None:
