@@ -10,9 +10,6 @@ second run, so that measuring them costs the first one nothing.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,23 +19,11 @@ import machine
 import numpy as np
 import torch
 import tyro
+from step_parts import finish, timed
 
 import occworld_env  # noqa: F401  (registers the environment)
 from models.presets import preset
 from models.world_model import LearnedWorldModel
-
-# Path from the simulator to what is timed, and the method; deeper parts are contained in the ones above them.
-PARTS = {
-    "world model": ("model", "advance"),
-    "agents' flow": ("model.flow", "velocity"),
-    "encoder (carried past, shown chunk)": ("model.tokenizer", "encode"),
-    "transformer, denoising": ("model.transformer", "denoise"),
-    "transformer, writing the cache": ("model.transformer", "write"),
-    "snapping": ("model.tokenizer", "snap"),
-    "decoder and blend": ("model.blend", "forward"),
-    "observation": ("", "observe"),
-    "collision and off-road": ("", "_events"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,45 +91,9 @@ class Driver:
         while len(took) < 3 or sum(took) < seconds:
             begin = time.perf_counter()
             self.step()
-            _finish(self.config.device)
+            finish(self.config.device)
             took.append(time.perf_counter() - begin)
         return took
-
-
-@contextmanager
-def timed(simulator: Any, device: str) -> Iterator[dict[str, float]]:
-    """Seconds spent in each of PARTS while the context is open; parts that this model lacks are left out."""
-    spent: dict[str, float] = defaultdict(float)
-    wrapped = []
-    for name, (path, method) in PARTS.items():
-        owner = simulator
-        for step in filter(None, path.split(".")):
-            owner = getattr(owner, step, None)
-        if hasattr(owner, method):
-            setattr(owner, method, _wrap(getattr(owner, method), name, spent, device))
-            wrapped.append((owner, method))
-    try:
-        yield spent
-    finally:
-        for owner, method in wrapped:
-            delattr(owner, method)
-
-
-def _wrap(method: Callable[..., Any], name: str, spent: dict[str, float], device: str) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        _finish(device)
-        begin = time.perf_counter()
-        result = method(*args, **kwargs)
-        _finish(device)
-        spent[name] += time.perf_counter() - begin
-        return result
-
-    return call
-
-
-def _finish(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def main(config: Config) -> None:

@@ -1,185 +1,196 @@
-"""What the kernels do on a GPU: the same numbers as their definitions, and how fast against torch's own ways.
+"""Everything that needs a GPU, with one command: kernels, steps, memory, agreement and a trace, within a time budget.
 
-    PYTHONPATH=. python benchmarks/gpu.py --seconds 300 --json gpu.json
+    PYTHONPATH=. python benchmarks/gpu.py                                     # all parts, nine minutes
+    PYTHONPATH=. python benchmarks/gpu.py --only kernels                      # some of them
+    PYTHONPATH=. python benchmarks/gpu.py --device cpu --quick --seconds 60   # without a GPU, small, to see that it runs
 
-Needs torch and triton alone. `--device cpu --quick` goes through the same cases, small, by the definitions.
+Writes gpu.json and gpu.txt with device, versions and commit, step.png, parts.png and trace.json.gz into --out. Each part runs
+in a process of its own, so that a kernel that breaks the device, or hangs, costs no other part its figures. Needs torch,
+triton, numpy and einops; what else a part needs and does not find is said in its place in the result.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+import traceback
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe, say, write
-from torch import Tensor
+from gpu_clock import Clock
+from gpu_job import Job
+from machine import describe, say, write, write_text
 
-from kernels import nearest_code, philox_normal
-from kernels.codebook import nearest_code_torch
-from kernels.noise import philox_normal_torch
-
-CHUNK = 1 << 28  # distances that the baselines may hold at a time
-# N, G, K, D and what has that shape
-LOOKUPS = (
-    (1 << 20, 1, 512, 128, "one codebook of the papers' size"),
-    (1 << 20, 16, 256, 4, "product codebooks in training"),
-    (64 * 144, 16, 256, 4, "product codebooks, 64 worlds, one step"),
-    (1 << 16, 1, 65_536, 512, "the largest codebook"),
-)
-NOISES = ((64, 144 * 64), (1024, 144 * 64))
+_ENVIRONMENT = ("einops", "gymnasium", "safetensors", "scipy")
 
 
-@dataclass
-class Clock:
-    """Times calls on one device until the budget, in seconds since `begin`, is spent."""
+@dataclass(frozen=True)
+class Part:
+    """One part of the run: its module, its share of the time, and the packages that it needs beside torch and numpy."""
 
-    device: str
-    budget: float
-    begin: float
-
-    def left(self) -> float:
-        """Seconds of the budget that are left."""
-        return self.budget - (time.perf_counter() - self.begin)
-
-    def milliseconds(self, call: Callable[[], Any]) -> float:
-        """Median of up to 20 calls, within 5 s or a tenth of what is left, after two that warm up."""
-        call(), call()
-        self._wait()
-        end, times = time.perf_counter() + min(5.0, self.left() / 10), []
-        while len(times) < 3 or (len(times) < 20 and time.perf_counter() < end):
-            start = time.perf_counter()
-            call()
-            self._wait()
-            times.append(1000 * (time.perf_counter() - start))
-        return statistics.median(times)
-
-    def _wait(self) -> None:
-        if self.device != "cpu":
-            torch.cuda.synchronize()
+    module: str
+    share: float
+    needs: tuple[str, ...] = ()
 
 
-def by_cdist(x: Tensor, codebook: Tensor) -> Tensor:
-    """The lookup as most code has it: all distances, then argmin."""
-    step = max(1, CHUNK // (codebook.shape[0] * codebook.shape[1]))
-    book = codebook.float()
-    return torch.cat([torch.cdist(part.float().transpose(0, 1), book).argmin(-1).T for part in x.split(step)])
-
-
-def by_product(x: Tensor, codebook: Tensor) -> Tensor:
-    """The lookup as a matrix product in the type of x, for torch.compile to fuse."""
-    norms = codebook.float().square().sum(-1)
-    return torch.stack([(norms[g] - 2 * (x[:, g] @ codebook[g].T).float()).argmin(-1) for g in range(x.shape[1])], dim=-1)
-
-
-def ceilings(clock: Clock, quick: bool) -> dict[str, float]:
-    """Measured peaks of this device: copying memory, GB/s, and matrix products, TFLOP/s by type."""
-    source = torch.empty(1 << (22 if quick else 30), dtype=torch.uint8, device=clock.device)
-    target = torch.empty_like(source)
-    found = {"memory": 2 * len(source) / clock.milliseconds(partial(target.copy_, source)) / 1e6}
-    side = 256 if quick else 8192
-    for name, dtype, allow_tf32 in (
-        ("float32", torch.float32, False),
-        ("tf32", torch.float32, True),
-        ("bfloat16", torch.bfloat16, False),
-    ):
-        torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-        left = torch.randn(side, side, device=clock.device, dtype=dtype)
-        found[name] = 2 * side**3 / clock.milliseconds(partial(torch.matmul, left, left)) / 1e9
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return found
-
-
-def excess(x: Tensor, codebook: Tensor, codes: Tensor) -> float:
-    """How much further than the nearest code the chosen ones are, as a share of the distances, in float64 on some rows."""
-    rows = torch.arange(0, len(x), max(1, len(x) // 512), device=x.device)
-    worst, total = 0.0, 0.0
-    for group in range(x.shape[1]):
-        distance = torch.cdist(x[rows, group].double(), codebook[group].double()).square()
-        chosen = distance.gather(1, codes[rows, group].unsqueeze(1)).squeeze(1)
-        worst += float((chosen - distance.amin(1)).sum())
-        total += float(distance.amin(1).sum())
-    return worst / total
-
-
-def lookup(clock: Clock, quick: bool, peak: dict[str, float], shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Any]:
-    """The codebook lookup against cdist and argmin, and against the compiled matrix product, and its share of the ceiling."""
-    count, groups, codes, channels = shape
-    x = torch.randn(count, groups, channels, device=clock.device).to(dtype)
-    book = torch.randn(groups, codes, channels, device=clock.device).to(dtype)
-    ways = {"ms": nearest_code, "ms_cdist": by_cdist, "ms_definition": nearest_code_torch}
-    ways |= {} if quick else {"ms_compiled": torch.compile(by_product)}
-    row: dict[str, Any] = {"excess": excess(x, book, nearest_code(x, book))}
-    row |= {way: clock.milliseconds(partial(call, x, book)) for way, call in ways.items()}
-    # On few channels the kernel works in float32, on many through three products in TensorFloat-32.
-    product = peak["bfloat16"] if dtype == torch.bfloat16 else peak["tf32"] / 3
-    product = peak["float32"] if channels <= 16 else product
-    moved = x.numel() * x.element_size() + 8 * count * groups
-    bound = {"memory": moved / peak["memory"] / 1e6, "product": 2 * count * groups * codes * channels / product / 1e9}
-    row["bound"] = max(bound, key=bound.__getitem__)
-    return {**row, "share_of_ceiling": bound[row["bound"]] / row["ms"]}
-
-
-def noise(clock: Clock, worlds: int, size: int) -> dict[str, Any]:
-    """The noise against torch.randn and against its definition."""
-    seeds = torch.arange(worlds) * 0x9E3779B97F4A7C1 % (1 << 62)
-    arguments = (seeds.to(clock.device), seeds.to(clock.device), 1, (size,))
-    found, expected = philox_normal(*arguments).cpu(), philox_normal_torch(seeds, seeds, 1, (size,))
-    return {
-        "ms": clock.milliseconds(partial(philox_normal, *arguments)),
-        "ms_definition": clock.milliseconds(partial(philox_normal_torch, *arguments)),
-        "ms_randn": clock.milliseconds(partial(torch.randn, worlds, size, device=clock.device)),
-        "different_from_cpu": int((found != expected).sum()),
-        "largest_difference": float((found - expected).abs().max()),
-    }
-
-
-def cases(clock: Clock, quick: bool, peak: dict[str, float]) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
-    """What identifies each row, and the call that measures it."""
-    for worlds, size in NOISES:
-        worlds = min(worlds, 8) if quick else worlds
-        name = {"kernel": "philox_normal", "what": "what worlds draw at a step", "shape": [worlds, size], "type": "float32"}
-        yield name, partial(noise, clock, worlds, size)
-    for count, groups, codes, channels, what in LOOKUPS:
-        shape = (min(count, 256), groups, min(codes, 2048), channels) if quick else (count, groups, codes, channels)
-        for dtype in (torch.float32, torch.bfloat16):
-            kind = str(dtype).removeprefix("torch.")
-            name = {"kernel": "nearest_code", "what": what, "shape": list(shape), "type": kind}
-            yield name, partial(lookup, clock, quick, peak, shape, dtype)
-
-
-def show(row: dict[str, Any]) -> str:
-    """One row of the table."""
-    figures = {name: value for name, value in row.items() if name not in ("kernel", "what", "shape", "type")}
-    words = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()]
-    return f"{row['kernel']:<14} {'x'.join(map(str, row['shape'])):<20} {row['type']:<9} {row['what']:<40} {'  '.join(words)}"
+# In this order, the most important first; a part leaves what it does not use to those after it.
+PARTS = {
+    "ceilings": Part("gpu_ceilings", 12),
+    "lookup": Part("gpu_lookup", 50),
+    "classify": Part("gpu_classify", 35),
+    "norm": Part("gpu_norm", 30),
+    "noise": Part("gpu_noise", 10),
+    "attention": Part("gpu_attention", 90),
+    "step": Part("gpu_step", 130, _ENVIRONMENT),
+    "memory": Part("gpu_memory", 25, _ENVIRONMENT),
+    "roofline": Part("gpu_roofline", 30, _ENVIRONMENT),
+    "agreement": Part("gpu_agreement", 35, _ENVIRONMENT),
+    "trace": Part("gpu_trace", 25, _ENVIRONMENT),
+    "tests": Part("gpu_tests", 60, ("pytest", "hypothesis", "einops")),
+    "memory-count": Part("step_memory", 30, ("einops", "safetensors", "triton")),
+}
+KERNELS = ("lookup", "classify", "norm", "noise", "attention")
+_PIP_NAMES = {"gymnasium": "gymnasium farama-notifications cloudpickle"}
+_LEAST = 5.0  # seconds that a part gets in any case
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu")
-    parser.add_argument("--seconds", type=float, default=300.0, help="time budget; what does not fit is listed as skipped")
-    parser.add_argument("--quick", action="store_true", help="small shapes, to see that everything runs")
-    parser.add_argument("--json", default="", metavar="FILE", help='where to write the result, "-" for standard output')
+    """Run the chosen parts one after the other, or, in a process of its own, one of them."""
+    parser = _parser()
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("this machine has no GPU that torch can use; --device cpu --quick tries the script")
+    if options.compile is None:
+        options.compile = not options.quick
+    if options.worker:
+        work(options)
+        return
+    try:
+        names = chosen(options.only)
+    except ValueError as error:
+        parser.error(str(error))
+    run_all(names, options)
+
+
+def chosen(only: str) -> list[str]:
+    """Names of the parts that --only asks for, in order; all but the counted memory where it is empty.
+
+    "kernels" stands for all kernel tables. What compares with ceilings gets them measured first. Raises ValueError on another
+    word.
+    """
+    words = {word.strip() for word in only.split(",") if word.strip()} or set(PARTS) - {"memory-count"}
+    if unknown := words - set(PARTS) - {"kernels"}:
+        raise ValueError(f"--only: expected some of {', '.join(PARTS)} or kernels, found {', '.join(sorted(unknown))}")
+    words |= set(KERNELS) if "kernels" in words else set()
+    words |= {"ceilings"} if words & {*KERNELS, "roofline"} else set()
+    return [name for name in PARTS if name in words]
+
+
+def run_all(names: list[str], options: argparse.Namespace) -> None:
+    """Run parts until the budget is spent and write the results after each of them."""
+    from gpu_plots import plot
+    from gpu_table import table
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + options.seconds
+    result: dict[str, Any] = {**describe(options.device), "device": options.device, "quick": options.quick}
+    result["commit"] = result["commit"] or options.commit or None
+    result["parts"] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for index, name in enumerate(names):
+            shares = sum(PARTS[later].share for later in names[index:])
+            allowed = (end - time.monotonic()) * PARTS[name].share / shares
+            say(f"\n{name}: {allowed:.0f} s")
+            begin = time.monotonic()
+            outcome = run_part(name, options, Path(folder), allowed, end - time.monotonic())
+            result["parts"][name] = {**outcome, "seconds": round(time.monotonic() - begin, 1)}
+            write(result, str(options.out / "gpu.json"))
+            write_text(options.out / "gpu.txt", table(result, PARTS) + "\n")
+    result["plots"] = plot(result["parts"], options.out)
+    write(result, str(options.out / "gpu.json"))
+    print((options.out / "gpu.txt").read_text(), end="")
+
+
+def run_part(name: str, options: argparse.Namespace, folder: Path, allowed: float, left: float) -> dict[str, Any]:
+    """What a part found, in a process of its own; what it had by then, if it is stopped, fails or dies."""
+    missing = [need for need in PARTS[name].needs if importlib.util.find_spec(need) is None]
+    if missing:
+        wanted = " ".join(_PIP_NAMES.get(need, need) for need in missing)
+        return {"skipped": f"needs {', '.join(missing)}: python -m pip install {wanted}"}
+    if left < _LEAST:
+        return {"skipped": "the time budget was spent"}
+    file = folder / f"{name}.json"
+    peaks = folder / "ceilings.json"
+    command = [sys.executable, __file__, "--worker", name, "--result", str(file), "--device", options.device]
+    command += ["--seconds", str(max(_LEAST, allowed)), "--out", str(options.out.resolve()), "--peaks", str(peaks)]
+    command += ["--quick"] * options.quick + ["--compile" if options.compile else "--no-compile"]
+    process = subprocess.Popen(command, start_new_session=True)
+    limit = max(_LEAST, min(left, 1.2 * allowed + 15))
+    stopped = False
+    try:
+        process.wait(timeout=limit)
+    except subprocess.TimeoutExpired:
+        stopped = True
+    finally:  # with all that it started
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if stopped:
+        found["stopped"] = f"after {limit:.0f} s, with what was measured by then"
+    elif process.returncode and "failed" not in found:
+        found["failed"] = f"the process of this part ended with {process.returncode}"
+    return found
+
+
+def work(options: argparse.Namespace) -> None:
+    """One part, in the process that `run_part` started."""
+    file, peaks = Path(options.result), Path(options.peaks)
+
+    def keep(found: dict[str, Any]) -> None:
+        write(found, str(file))
+
+    measured = json.loads(peaks.read_text()).get("peaks", {}) if peaks.is_file() else {}
+    complete = len(measured) == 4
+    clock = Clock(options.device, options.seconds, each=0.02 if options.quick else 0.25)
+    job = Job(clock, options.quick, options.compile, measured if complete else {}, options.out, keep)
     torch.manual_seed(0)
-    clock = Clock(options.device, options.seconds, time.perf_counter())
-    peak = ceilings(clock, options.quick)
-    say("measured ceilings: " + ", ".join(f"{name} {value:.4g}" for name, value in peak.items()) + "  (GB/s, TFLOP/s)")
-    rows = []
-    for name, measure in cases(clock, options.quick, peak):
-        rows.append({**name, **(measure() if clock.left() > 0 else {"skipped": "the time budget was spent"})})
-        say(show(rows[-1]))
-    write(
-        {**describe(options.device), "device": options.device, "quick": options.quick, "ceilings": peak, "rows": rows},
-        options.json,
+    if clock.on_gpu:
+        torch.cuda.set_device(options.device)
+    try:
+        keep(importlib.import_module(PARTS[options.worker].module).run(job))
+    except Exception as error:  # its place in the result says what happened
+        traceback.print_exc()
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        keep({**before, "failed": f"{type(error).__name__}: {str(error).strip()[:500]}"})
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu")
+    parser.add_argument("--seconds", type=float, default=540.0, help="time budget; what does not fit is listed as skipped")
+    parser.add_argument("--only", default="", metavar="PARTS", help=f"some of: {', '.join(PARTS)}, kernels (the tables)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; bars are not judged")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), metavar="FOLDER", help="where the results go")
+    parser.add_argument("--commit", default="", help="commit to name in the results where there is no git repository")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="rivals through torch.compile too; default: unless --quick"
     )
+    for hidden in ("--worker", "--result", "--peaks"):
+        parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
+    return parser
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "triton", "libsumo", "stable-baselines3")
+_GIB = 1 << 30
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
@@ -25,9 +26,14 @@ def describe(device: str = "cpu") -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
             "load_average": [round(value, 2) for value in os.getloadavg()],
             "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+            "gpu_memory_gib": _gpu_memory(device),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "cuda": torch.version.cuda,
+            **{name: _version(name) for name in _PACKAGES},
+        },
         "commit": _commit(),
     }
 
@@ -38,10 +44,14 @@ def write(result: dict[str, Any], target: str) -> None:
     if target == "-":
         print(text)
     elif target:
-        path = Path(target)
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(text + "\n")
-        beside.replace(path)
+        write_text(Path(target), text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside and rename it, so that whoever reads it finds the old one or the new one."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def say(text: str) -> None:
@@ -53,6 +63,10 @@ def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _gpu_memory(device: str) -> float | None:
+    return round(torch.cuda.get_device_properties(device).total_memory / _GIB, 1) if device.startswith("cuda") else None
 
 
 def _version(package: str) -> str | None:

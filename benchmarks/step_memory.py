@@ -1,0 +1,174 @@
+"""Peak memory of a step of the world model, counted without a GPU: what is alive at a time, in bytes of storage.
+
+    PYTHONPATH=. python benchmarks/step_memory.py --json -
+
+`LearnedWorldModel.advance` runs on fake CUDA tensors, which have shapes and lifetimes but no numbers. With kernels, each Triton
+wrapper does all that it does, allocations included, but launches nothing. Counted and not measured: the allocator's rounding
+and fragmentation, workspaces of cuBLAS, cuDNN and of attention, and the driver's own memory are left out, so a GPU shows more.
+The fake run cannot look at numbers, so labels spread once instead of until they settle, and the definition of the lookup takes
+the best score without comparing candidates again; both hold what the real ones hold at a time, but for those candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from fake_gpu import fake_gpu, move
+from gpu_classify import argmax_of_logits
+from gpu_job import Job
+from machine import describe, write
+from step_worlds import definitions
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from models.presets import preset
+from models.world_map import map_size
+from models.world_model import LearnedWorldModel
+from scenes.route import ROUTE_CHANNELS
+
+WAYS = ("kernels", "definitions", "definitions, logits in memory")
+_MIB = 1 << 20
+
+
+@dataclass
+class Storages(TorchDispatchMode):
+    """Bytes of the storages that operations made and that are still alive, and the most there ever were.
+
+    Attributes:
+        live, peak: bytes now, and at the most since it was opened.
+        largest: the operation at whose end the peak was reached.
+    """
+
+    live: int = 0
+    peak: int = 0
+    largest: str = ""
+    _known: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for part in tree_leaves(result):
+            if isinstance(part, Tensor) and part.is_cuda:
+                self._see(part.untyped_storage())
+        if self.live > self.peak:
+            self.peak, self.largest = self.live, str(func)
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live += size
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _settled(left: Tensor, right: Tensor) -> bool:
+    return True  # a plain function: a mock would remember its arguments, and keep them alive
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """While open, nothing asks a tensor for its numbers: see the module's docstring."""
+
+    def nearest(x: Tensor, book: Tensor) -> Tensor:
+        return torch.baddbmm(book.square().sum(-1).unsqueeze(1), x, book.transpose(1, 2), alpha=-2).argmin(-1)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch("torch.equal", _settled))
+        stack.enter_context(mock.patch("kernels.codebook._nearest_of_block", nearest))
+        yield
+
+
+@contextmanager
+def way(name: str) -> Iterator[None]:
+    """While open, steps run in one of WAYS."""
+    with ExitStack() as stack:
+        stack.enter_context(without_numbers())
+        stack.enter_context(definitions(name != "kernels"))
+        if name == "definitions, logits in memory":
+            stack.enter_context(mock.patch("models.tokenizer.classify_voxels", argmax_of_logits))
+        yield
+
+
+def count(name: str, worlds: int, dtype: torch.dtype | None, kind: str) -> dict[str, Any]:
+    """MiB of a step of preset `name` in so many worlds, in one of WAYS; dtype: of autocast, or None for float32."""
+    size = map_size(preset(name).grid)  # is made from numbers, so before there are none
+    with mock.patch("models.world_map.map_size", return_value=size), fake_gpu(), torch.no_grad(), way(kind):
+        counted = Storages()
+        with counted, torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
+            model = LearnedWorldModel(preset(name)).eval()
+            move(model)
+            grid, frames = model.grid, model.chunk_frames
+            seeds = torch.zeros(worlds, dtype=torch.int64, device="cuda")
+            occupancy = torch.zeros(worlds, model.history_frames, *grid.shape, dtype=torch.uint8, device="cuda")
+            motion = torch.zeros(worlds, model.history_frames, 3, device="cuda")
+            with mock.patch("models.world_model.check_occupancy"):
+                rollout = model.start(occupancy, motion, seeds)
+            del occupancy
+            route = torch.zeros(worlds, ROUTE_CHANNELS, *grid.shape[:2], dtype=torch.uint8, device="cuda")
+            counted.peak = before = counted.live
+            chunk = model.advance(rollout, motion[:, :frames], route)
+        assert chunk.voxels is not None
+        step = (counted.peak - before) / _MIB
+        return {"way": kind, "before": before / _MIB, "total": counted.peak / _MIB, "step": step, "largest": counted.largest}
+
+
+def count_all(name: str, worlds: int, dtype: torch.dtype | None) -> dict[str, Any]:
+    """All ways, and how many times more than with kernels the step takes in each other way."""
+    kind = str(dtype or torch.float32).removeprefix("torch.")
+    rows = [count(name, worlds, dtype, kind) for kind in WAYS]
+    ratios = {row["way"]: row["step"] / rows[0]["step"] for row in rows[1:]}
+    return {"preset": name, "worlds": worlds, "type": kind, "counted": True, "rows": rows, "ratios": ratios}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """The counted peaks of `base` in 64 worlds, in bfloat16 and float32."""
+    worlds = 2 if job.quick else 64
+    results: list[dict[str, Any]] = []
+    for dtype in (torch.bfloat16, None):
+        results.append(count_all("mini" if job.quick else "base", worlds, dtype))
+        job.keep({"results": results})
+    return {"results": results}
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """The table of this part."""
+    for found in result["results"]:
+        for row in found["rows"]:
+            ratio = found["ratios"].get(row["way"])
+            words = f"{found['preset']}, {found['worlds']} worlds, {found['type']}, {row['way']}"
+            more = f", x{ratio:.2f} of the step with kernels" if ratio else ""
+            yield f"{words:<62} {row['total']:>8.0f} MiB, step {row['step']:>8.0f} (counted){more}; most at {row['largest']}"
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="base")
+    parser.add_argument("--worlds", type=int, default=64)
+    parser.add_argument("--json", default="", metavar="FILE", help='where to write the result, "-" for standard output')
+    options = parser.parse_args()
+    results = [count_all(options.preset, options.worlds, dtype) for dtype in (torch.bfloat16, None)]
+    print("\n".join(lines({"results": results})), file=sys.stderr)
+    write({**describe(), "results": json.loads(json.dumps(results))}, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Worlds whose steps are measured: presets, simulators, and the ways in which a step can run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import kernels.dispatch
+from models.presets import preset
+from models.pretrained import from_pretrained
+from models.world_model import LearnedWorldModel
+
+_HAS_TRITON = kernels.dispatch.has_triton
+_BANK = 4  # starts that the worlds share: rendering more of them takes time and changes no speed
+_SURE = 100.0  # added to the logit of what a voxel held
+_ACTIVITY = 0.2  # deviation of the random actions, which keeps the cars on the road for a while
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step runs: with Triton kernels or the definitions in torch, `advance` compiled by torch or not, as a CUDA graph."""
+
+    kernels: bool
+    compile: bool = False
+    capture: bool = False
+
+    @contextmanager
+    def of(self, simulator: Any) -> Iterator[None]:
+        """While open, the simulator steps in this way."""
+        if hasattr(simulator, "capture"):
+            simulator.capture = self.capture
+        if self.compile:
+            torch.compiler.reset()
+            simulator.model.advance = torch.compile(simulator.model.advance, dynamic=False)
+        try:
+            with definitions(not self.kernels):
+                yield
+        finally:
+            if self.compile:
+                del simulator.model.advance
+
+
+WAYS = {
+    "eager torch": Way(kernels=False),
+    "kernels": Way(kernels=True),
+    "kernels, CUDA graph": Way(kernels=True, capture=True),
+    "torch.compile": Way(kernels=False, compile=True),
+    "kernels, torch.compile": Way(kernels=True, compile=True),
+}
+
+
+@contextmanager
+def definitions(use: bool = True) -> Iterator[None]:
+    """While open, every kernel's call goes to its definition in torch, also on a GPU.
+
+    Without `use`, calls go to kernels where there are any; of several contexts that are open the innermost decides.
+    """
+    with mock.patch("kernels.dispatch.has_triton", (lambda: False) if use else _HAS_TRITON):
+        yield
+
+
+def world_model(name: str, device: str) -> LearnedWorldModel:
+    """A preset's world model: the bundled weights, or untrained ones, which are as fast.
+
+    Untrained weights keep what was seen as it is and fill the rest with free space, so that what the step then does to agents
+    and ground has the content that it is made for.
+    """
+    if name == "mini":
+        return from_pretrained(name, device)
+    torch.manual_seed(0)
+    model = LearnedWorldModel(preset(name)).eval().requires_grad_(False)
+    with torch.no_grad():
+        model.blend.trust.bias.fill_(_SURE)
+        model.tokenizer.decoder.classes.bias[model.grid.free] = _SURE / 2
+    return model.to(device)
+
+
+@dataclass
+class Fleet:
+    """Simulators of one preset on one device that share the model and the encoded starts."""
+
+    preset: str
+    device: str
+    precision: str
+    model: LearnedWorldModel = field(init=False)
+    bank: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.model = world_model(self.preset, self.device)
+
+    def simulator(self, worlds: int) -> Any:
+        """So many worlds, begun."""
+        from occworld_env import EnvConfig, Simulator
+
+        wanted = {"precision": self.precision, "capture": False}
+        known = inspect.signature(Simulator).parameters
+        settings = {name: value for name, value in wanted.items() if name in known}
+        config = EnvConfig(bank_size=_BANK)
+        simulator = Simulator(self.model, config=config, num_worlds=worlds, device=self.device, **settings)
+        simulator.bank = self.bank = self.bank or simulator.bank
+        simulator.reset(seed=0)
+        return simulator
+
+
+def precision_of(simulator: Any) -> str:
+    """What the world model's products are computed in; a simulator that knows only float32 has no such attribute."""
+    return getattr(simulator, "precision", "fp32")
+
+
+def can_capture(simulator: Any, device: str) -> bool:
+    """Whether steps can run as a CUDA graph here."""
+    return device.startswith("cuda") and hasattr(simulator, "capture")
+
+
+def random_action(simulator: Any) -> Tensor:
+    """Gentle steering and acceleration for all worlds, float32 (N, 2)."""
+    return (_ACTIVITY * torch.randn(simulator.num_worlds, 2, device=simulator.device)).clamp(-1, 1)
