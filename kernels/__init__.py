@@ -3,6 +3,8 @@
 from kernels.ada_norm import ada_norm, gated_residual, gated_residual_norm
 from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
+from kernels.depthwise_norm import depthwise_norm
+from kernels.feed_forward import feed_forward
 from kernels.gelu import gelu
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
@@ -13,6 +15,8 @@ OCCSORA_GYM = "occsora-gym"  # the same in every package of this distribution: s
 __all__ = [
     "ada_norm",
     "classify_voxels",
+    "depthwise_norm",
+    "feed_forward",
     "gated_residual",
     "gated_residual_norm",
     "gelu",

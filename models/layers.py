@@ -6,6 +6,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from kernels import depthwise_norm, feed_forward
+
 
 def working_dtype(x: Tensor) -> torch.dtype:
     """What linear layers compute in where x is: the type of autocast, or that of x."""
@@ -28,8 +30,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, H, W, C) -> (B, H, W, C)."""
-        y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.narrow(nn.functional.gelu(self.widen(self.norm(y)), approximate="tanh"))
+        kernel, norm = (self.depthwise.weight, self.depthwise.bias), (self.norm.weight, self.norm.bias)
+        y = depthwise_norm(x, kernel, norm, working_dtype(x))
+        return feed_forward(x, y, (self.widen.weight, self.widen.bias), (self.narrow.weight, self.narrow.bias))
 
 
 class Downsample(nn.Module):
