@@ -44,16 +44,15 @@ def depthwise_norm_torch(
 def _check(x: Tensor, kernel: tuple[Tensor, Tensor], norm: tuple[Tensor, Tensor]) -> None:
     """Raise ValueError where the arguments of `depthwise_norm` do not fit."""
     if x.ndim != 4 or not 1 <= x.shape[3] <= MAX_CHANNELS:
-        found = tuple(x.shape)
-        raise ValueError(f"depthwise_norm: expected x (B, H, W, C) with 1 to {MAX_CHANNELS} channels, found {found}")
+        expected = f"x (B, H, W, C) with 1 to {MAX_CHANNELS} channels"
+        raise ValueError(f"depthwise_norm: expected {expected}, found {tuple(x.shape)}")
     channels = x.shape[3]
-    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {"kernel": (kernel[0], (channels, 1, TAPS, TAPS))}
-    expected |= {name: (part, (channels,)) for name, part in (("kernel's bias", kernel[1]), ("norm", norm[0]))}
-    expected["norm's bias"] = (norm[1], (channels,))
-    for name, (part, shape) in expected.items():
-        if tuple(part.shape) != shape:
+    names = ("kernel", "kernel's bias", "norm", "norm's bias")
+    shapes = ((channels, 1, TAPS, TAPS), *[(channels,)] * 3)
+    for name, part, shape in zip(names, (*kernel, *norm), shapes, strict=True):
+        if part.shape != shape:
             raise ValueError(f"depthwise_norm: {name} must be {shape} beside x {tuple(x.shape)}, found {tuple(part.shape)}")
-    for name, part in {"x": x, **{name: part for name, (part, _) in expected.items()}}.items():
+    for name, part in zip(("x", *names), (x, *kernel, *norm), strict=True):
         if part.dtype not in (torch.float32, torch.bfloat16) or part.device != x.device:
-            found = f"{part.dtype} on {part.device}"
-            raise ValueError(f"depthwise_norm: {name} must be float32 or bfloat16 on {x.device}, found {found}")
+            expected = f"float32 or bfloat16 on {x.device}"
+            raise ValueError(f"depthwise_norm: {name} must be {expected}, found {part.dtype} on {part.device}")

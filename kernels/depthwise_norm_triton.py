@@ -170,9 +170,7 @@ class DepthwiseNorm(torch.autograd.Function):
     """`depthwise_norm` with its gradient; see `kernels.depthwise_norm.depthwise_norm` for the arguments."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
         """x (B, H, W, C), weight (C, 1, 5, 5), bias, scale and shift (C,) -> (B, H, W, C)."""
         ctx.save_for_backward(x, weight, bias, scale, shift)
         ctx.dtype = dtype

@@ -13,9 +13,10 @@ MAX_CHANNELS = 256
 def feed_forward(x: Tensor, y: Tensor, widen: tuple[Tensor, Tensor], narrow: tuple[Tensor, Tensor]) -> Tensor:
     """x + narrow(gelu(widen(y))), GELU in its tanh form: (..., C) in the type of x, differentiable once.
 
-    x, y: (..., C), C <= 256. widen: weight (H, C) and bias (H,). narrow: weight (C, H) and bias (C,). All float32 or bfloat16 on
-    one device. Factors of the two products are of the type of y, whatever autocast says. On a GPU sums, GELU and the addition
-    are float32 and the H hidden channels never reach memory. Raises ValueError where the shapes, types or devices do not fit.
+    x, y: (..., C), C <= 256. widen: weight (H, C) and bias (H,). narrow: weight (C, H) and bias (C,). All float32 or bfloat16
+    on one device. Factors of the two products are of the type of y, whatever autocast says. On a GPU sums, GELU and the
+    addition are float32, and the H hidden channels never reach memory. Raises ValueError where the shapes, types or devices do
+    not fit.
     """
     _check(x, y, widen, narrow)
     if on_triton(x):
@@ -45,11 +46,11 @@ def _check(x: Tensor, y: Tensor, widen: tuple[Tensor, Tensor], narrow: tuple[Ten
     if y.shape != x.shape:
         raise ValueError(f"feed_forward: y must be {tuple(x.shape)} as x is, found {tuple(y.shape)}")
     channels, hidden = x.shape[-1], len(widen[1])
-    if tuple(part.shape for part in (*widen, *narrow)) != ((hidden, channels), (hidden,), (channels, hidden), (channels,)):
-        found = [tuple(part.shape) for part in (*widen, *narrow)]
+    found = [tuple(part.shape) for part in (*widen, *narrow)]
+    if found != [(hidden, channels), (hidden,), (channels, hidden), (channels,)]:
         raise ValueError(f"feed_forward: widen (H, C) (H,) and narrow (C, H) (C,) must fit x {tuple(x.shape)}, found {found}")
-    known = {"x": x, "y": y, "widen": widen[0], "widen's bias": widen[1], "narrow": narrow[0], "narrow's bias": narrow[1]}
-    for name, part in known.items():
+    names = ("x", "y", "widen", "widen's bias", "narrow", "narrow's bias")
+    for name, part in zip(names, (x, y, *widen, *narrow), strict=True):
         if part.dtype not in (torch.float32, torch.bfloat16) or part.device != x.device:
-            found = f"{part.dtype} on {part.device}"
-            raise ValueError(f"feed_forward: {name} must be float32 or bfloat16 on {x.device}, found {found}")
+            expected = f"float32 or bfloat16 on {x.device}"
+            raise ValueError(f"feed_forward: {name} must be {expected}, found {part.dtype} on {part.device}")

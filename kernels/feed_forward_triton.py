@@ -137,9 +137,7 @@ class FeedForward(torch.autograd.Function):
     """`feed_forward` with its gradient; see `kernels.feed_forward.feed_forward` for the arguments."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, back: Tensor, back_bias: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, back: Tensor, back_bias: Tensor) -> Tensor:
         """x and y (..., C), weight (H, C), bias (H,), back (C, H), back_bias (C,) -> (..., C)."""
         ctx.save_for_backward(y, weight, bias, back, back_bias)
         return _launch(x, y, weight, bias, back, back_bias)

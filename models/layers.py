@@ -30,8 +30,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, H, W, C) -> (B, H, W, C)."""
-        kernel, norm = (self.depthwise.weight, self.depthwise.bias), (self.norm.weight, self.norm.bias)
-        y = depthwise_norm(x, kernel, norm, working_dtype(x))
+        bias = self.depthwise.bias
+        assert bias is not None
+        y = depthwise_norm(x, (self.depthwise.weight, bias), (self.norm.weight, self.norm.bias), working_dtype(x))
         return feed_forward(x, y, (self.widen.weight, self.widen.bias), (self.narrow.weight, self.narrow.bias))
 
 

@@ -23,6 +23,8 @@ from kernels import (
     ada_norm_triton,
     classify_triton,
     codebook_triton,
+    depthwise_norm_triton,
+    feed_forward_triton,
     noise_triton,
     quantize_triton,
     world_attention_backward_triton,
@@ -41,7 +43,7 @@ def cases(architecture: int) -> dict[str, Case]:
     """Each kernel as it is launched there."""
     types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
     noise = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
-    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **norms()}
+    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **norms(), **convolutions()}
     for shape in ATTENTIONS:
         for dtype in (torch.float32, torch.bfloat16):
             found |= attention_cases(architecture, shape, dtype)
@@ -102,6 +104,29 @@ def norms() -> dict[str, Case]:
         backward = {**constants, "PASSED": True, "TILES": ada_norm_triton.TILES}
         for kernel, given in ((ada_norm_triton.forward_kernel, constants), (ada_norm_triton.backward_kernel, backward)):
             found[f"{kernel.__name__} {stream} {other}"] = (kernel, types, given)
+    return found
+
+
+def convolutions() -> dict[str, Case]:
+    """The two halves of a ConvNeXt block at the widths of the presets and of the agents' flow, in either type throughout."""
+    found: dict[str, Case] = {}
+    for channels in (64, 96, 160, 256):
+        for dtype in (torch.float32, torch.bfloat16):
+            types = dict.fromkeys(("x", "y", "out"), POINTERS[dtype])
+            first = types | dict.fromkeys(("weight", "bias", "scale", "shift"), "*fp32")
+            first |= dict.fromkeys(("columns", "height", "width"), "i32")
+            options = {"CHANNELS": channels, "EPSILON": 1e-5, **depthwise_norm_triton.settings(channels)}
+            kernel = depthwise_norm_triton.depthwise_norm_kernel
+            found[f"{kernel.__name__} {channels} {dtype}"] = (kernel, first, options)
+            second = types | {"weight": POINTERS[dtype], "back": POINTERS[dtype], "count": "i32"}
+            second |= dict.fromkeys(("bias", "back_bias"), "*fp32")
+            sizes = {"CHANNELS": channels, "HIDDEN": 2 * channels, "WIDEN": False}
+            kernel = feed_forward_triton.feed_forward_kernel
+            found[f"{kernel.__name__} {channels} {dtype}"] = (
+                kernel,
+                second,
+                {**sizes, **feed_forward_triton.settings(channels, dtype)},
+            )
     return found
 
 
