@@ -6,6 +6,8 @@ from kernels.classify import classify_voxels
 from kernels.codebook import nearest_code
 from kernels.columns import Lattice, gather_columns
 from kernels.components import connected_components
+from kernels.depthwise_norm import depthwise_norm
+from kernels.feed_forward import feed_forward
 from kernels.gelu import gelu
 from kernels.noise import philox_normal
 from kernels.quantize import quantize
@@ -22,6 +24,8 @@ __all__ = [
     "class_embedding",
     "classify_voxels",
     "connected_components",
+    "depthwise_norm",
+    "feed_forward",
     "gated_residual",
     "gated_residual_norm",
     "gather_columns",

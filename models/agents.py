@@ -8,7 +8,6 @@ from torch import Tensor
 from kernels import connected_components
 from scenes.grid import FREE, Grid, is_agent
 
-
 _UNITS = 2.0**32  # in which means are summed: of cells up to 1e5, values up to 1e4
 
 

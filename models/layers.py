@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from kernels import class_embedding
+from kernels import class_embedding, depthwise_norm, feed_forward
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -30,8 +30,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, H, W, C) -> (B, H, W, C)."""
-        y = self.depthwise(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.narrow(nn.functional.gelu(self.widen(self.norm(y)), approximate="tanh"))
+        bias = self.depthwise.bias
+        assert bias is not None
+        y = depthwise_norm(x, (self.depthwise.weight, bias), (self.norm.weight, self.norm.bias), working_dtype(x))
+        return feed_forward(x, y, (self.widen.weight, self.widen.bias), (self.narrow.weight, self.narrow.bias))
 
 
 class Downsample(nn.Module):

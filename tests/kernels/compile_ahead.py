@@ -26,6 +26,8 @@ from kernels import (
     codebook_triton,
     columns_triton,
     components_triton,
+    depthwise_norm_triton,
+    feed_forward_triton,
     noise_triton,
     quantize_triton,
     token_inputs_triton,
@@ -45,7 +47,9 @@ def cases(architecture: int) -> dict[str, Case]:
     """Each kernel as it is launched there."""
     types = {"seeds": "*i64", "steps": "*i64", "out": "*fp32", "size": "i32", "index": "i64"}
     noise = (noise_triton.philox_normal_kernel, types, {"BLOCK": noise_triton.BLOCK, "num_warps": 4})
-    found = {"philox_normal_kernel": noise, **lookups(), **classifiers(), **class_readers(), **norms(), **maps(), **tokens()}
+    found: dict[str, Case] = {"philox_normal_kernel": noise}
+    for group in (lookups, classifiers, class_readers, norms, convolutions, maps, tokens):
+        found |= group()
     for shape in ATTENTIONS:
         for dtype in (torch.float32, torch.bfloat16):
             found |= attention_cases(architecture, shape, dtype)
@@ -149,6 +153,29 @@ def tokens() -> dict[str, Case]:
             types = {**special, "noisy": "*i64" if drawn else "*fp32", "out": POINTERS[dtype]}
             types = {name: types[name] for name in kernel.arg_names if name not in constants}
             found[f"{kernel.__name__} {dtype}{' drawn' if drawn else ''}"] = (kernel, types, constants)
+    return found
+
+
+def convolutions() -> dict[str, Case]:
+    """The two halves of a ConvNeXt block at the widths of the presets and of the agents' flow, in either type throughout."""
+    found: dict[str, Case] = {}
+    for channels in (64, 96, 160, 256):
+        for dtype in (torch.float32, torch.bfloat16):
+            types = dict.fromkeys(("x", "y", "out"), POINTERS[dtype])
+            first = types | dict.fromkeys(("weight", "bias", "scale", "shift"), "*fp32")
+            first |= dict.fromkeys(("columns", "height", "width"), "i32")
+            options = {"CHANNELS": channels, "EPSILON": 1e-5, **depthwise_norm_triton.settings(channels)}
+            kernel = depthwise_norm_triton.depthwise_norm_kernel
+            found[f"{kernel.__name__} {channels} {dtype}"] = (kernel, first, options)
+            second = types | {"weight": POINTERS[dtype], "back": POINTERS[dtype], "count": "i32"}
+            second |= dict.fromkeys(("bias", "back_bias"), "*fp32")
+            sizes = {"CHANNELS": channels, "HIDDEN": 2 * channels, "WIDEN": False}
+            kernel = feed_forward_triton.feed_forward_kernel
+            found[f"{kernel.__name__} {channels} {dtype}"] = (
+                kernel,
+                second,
+                {**sizes, **feed_forward_triton.settings(channels, dtype)},
+            )
     return found
 
 

@@ -23,7 +23,7 @@ def test_no_kernel_spills(architecture: int) -> None:
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     print(report)
-    assert len(report) == 61
+    assert len(report) == 77
     for name, kernel in report.items():
         assert kernel["code"] > 0, name
         assert kernel["spilled"] == 0, (name, kernel)
