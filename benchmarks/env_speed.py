@@ -1,7 +1,8 @@
-"""Steps a second of `OccSora-v0` with its default settings, and where the time of a step goes: prints JSON.
+"""Steps a second of `OccSora-v0` or `OccSoraReference-v0` by default settings, and where the time goes: prints JSON.
 
     python benchmarks/env_speed.py --device cpu --num-envs 1 --json -
     python benchmarks/env_speed.py --device cpu --num-envs 8 --json -
+    python benchmarks/env_speed.py --env OccSoraReference-v0 --warm-up 400 --json -     (until the towns are open)
 
 Wall time of the loop that a user writes: actions, steps, and resets where an episode ends. The parts are measured in a
 second run, so that measuring them costs the first one nothing.
@@ -30,6 +31,8 @@ from models.world_model import LearnedWorldModel
 class Config:
     """What to measure and for how long."""
 
+    env: Literal["OccSora-v0", "OccSoraReference-v0"] = "OccSora-v0"
+    """The environment."""
     device: str = "cpu"
     """Torch device of the environment."""
     num_envs: int = 1
@@ -63,8 +66,8 @@ def make(config: Config) -> Any:
     elif config.model:
         settings["world_model"] = config.model
     if config.num_envs == 1:
-        return gym.make("OccSora-v0", **settings)
-    return gym.make_vec("OccSora-v0", num_envs=config.num_envs, **settings)
+        return gym.make(config.env, **settings)
+    return gym.make_vec(config.env, num_envs=config.num_envs, **settings)
 
 
 class Driver:

@@ -12,6 +12,7 @@ import torch
 
 # Path from the simulator to what is timed, and the method; deeper parts are contained in the ones above them.
 PARTS = {
+    "what is seen next, imagined or true": ("", "_imagine"),
     "world model": ("model", "advance"),
     "agents' flow": ("model.flow", "velocity"),
     "encoder (carried past, shown chunk)": ("model.tokenizer", "encode"),

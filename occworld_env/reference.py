@@ -131,7 +131,8 @@ class ReferenceSimulator(Simulator):
         for voxels, world, line in zip(shown, worlds, lines, strict=True):
             tracks, index, ego = world.receive()
             draw_agents(voxels, tracks, line[1:], index, self.grid, ego)
-        return self.model.show(torch.stack(shown).to(self.device))
+        with self._precise():
+            return self.model.show(torch.stack(shown).to(self.device))
 
     def get_state(self) -> dict[str, Any]:
         """See `Simulator.get_state`; the true worlds are told by where their egos drove."""

@@ -120,7 +120,7 @@ def test_what_is_frozen_gets_no_gradient(way: Way, device: str, wanted: int) -> 
     leaves[wanted].requires_grad_()
     result = way(*leaves)
     result.backward(torch.randn(result.shape, generator=torch.Generator().manual_seed(7)).bfloat16().to(result))
-    torch.testing.assert_close(leaves[wanted].grad.double(), complete[NAMES[wanted]])
+    torch.testing.assert_close(leaves[wanted].grad.double(), complete[NAMES[wanted]], rtol=1e-5, atol=1e-5)
     assert all(leaf.grad is None for place, leaf in enumerate(leaves) if place != wanted)
 
 

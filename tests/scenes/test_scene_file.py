@@ -172,6 +172,7 @@ def _array(array: np.ndarray, allow_pickle: bool = False) -> bytes:
         ("header.json", lambda data: data.replace(b'"version": 1', b'"version": 99'), "format version 1, found 99"),
         ("header.json", lambda _: b"{}", "another kind of archive"),
         ("header.json", lambda data: data.replace(b'"dt"', b'"tick"'), "'dt'"),
+        ("header.json", lambda data: data.replace(b'"recipe": null', b'"recipe": [1]'), "recipe: expected names and values"),
     ],
 )
 def test_damage_is_named(
