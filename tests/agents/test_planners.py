@@ -62,7 +62,7 @@ def test_constant_velocity_holds_speed_and_runs_into_the_wall(street: Street) ->
 
 
 def test_idm_stops_before_a_wall_without_touching_it(street: Street) -> None:
-    infos = drive(street(34.0), Idm(MINI, CONFIG), 24)
+    infos = drive(street(34.0), Idm(), 24)
     assert len(infos) == 24
     assert infos[-1]["speed"] < 0.3
     nose = infos[-1]["pose"][0] + 3.7
@@ -70,7 +70,7 @@ def test_idm_stops_before_a_wall_without_touching_it(street: Street) -> None:
 
 
 def test_idm_follows_the_route_round_the_bend(street: Street) -> None:
-    infos = drive(street(None), Idm(MINI, CONFIG), 24)
+    infos = drive(street(None), Idm(), 24)
     assert len(infos) == 24
     assert max(abs(info["deviation"]) for info in infos) < 1.0
     assert infos[-1]["pose"][2] == pytest.approx(np.pi / 2, abs=0.1)
