@@ -1,7 +1,8 @@
 """Planning in imagination by the cross-entropy method.
 
-Rubinstein's method (1999) as in Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning (iCEM, 2020): noise
-that is correlated over time, a warm start from the last plan, elites kept, and the best candidate of all driven, not the mean.
+Rubinstein's method (1999) with what Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning (2020), add to
+it: noise that is correlated over time, a warm start from the last plan, elites that are kept, and the best candidate of all is
+driven, not the mean.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where everything in a bird's eye image will be in the next seconds: what stands stays, what moves goes on as it moved."""
+"""Where everything in a bird's eye image may be in the next seconds: what stands stays, what moves goes on, or brakes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from occworld_env.observation import BEV_CHANNELS
 from scenes.grid import Grid
 
 TOP_SPEED = 20.0  # m/s that something is thought to move at the most
-_JITTER = 1.0  # m/s below which something counts as standing: its cells come and go while it does
+BRAKING = 3.0  # m/s^2 by which something that moves may brake
+_JITTER = 2.0  # m/s below which something counts as standing: its outermost cells come and go, and with them its centre
 _TOUCHING = np.ones((3, 3), dtype=bool)  # cells that touch by a side or a corner are one thing
 
 
@@ -37,21 +38,24 @@ def velocities(agents: Array, before: Array, grid: Grid, frame_dt: float) -> tup
 
 
 def clearance(image: Array, grid: Grid, frame_dt: float, times: Array) -> Array:
-    """Metres from each cell to the nearest one with an obstacle at each of times (T,), seconds from now: (T, X, Y).
+    """Metres from each cell to the nearest one that may hold an obstacle at each of times (T,), seconds from now: (T, X, Y).
 
+    What moves is expected in two places: where its velocity leads, and where it would be if it braked.
     image: uint8 (7, X, Y), see `occworld_env.observation.bev`; all in the ego frame of now.
     """
     layer = dict(zip(BEV_CHANNELS, image, strict=True))
     things, velocity = velocities(layer["vehicle"] | layer["vulnerable"], layer["agents_before"], grid, frame_dt)
-    cells = np.argwhere(things)
-    speed = velocity[things[tuple(cells.T)]] / grid.voxel
-    size = np.array(things.shape)
-    result = np.empty((len(times), *things.shape))
+    cells, size = np.argwhere(things), np.array(things.shape)
+    speed = velocity[things[tuple(cells.T)]]
+    stop = np.maximum(np.linalg.norm(speed, axis=-1, keepdims=True) / BRAKING, 1e-9)  # seconds after which it would stand
+    result = np.full((len(times), *things.shape), float(np.hypot(*size)) * grid.voxel)
     for index, time in enumerate(times):
         free = layer["static_obstacle"] == 0
-        there = np.rint(cells + speed * time).astype(int)
-        there = there[((there >= 0) & (there < size)).all(axis=1)]
-        free[tuple(there.T)] = False
-        far = float(np.hypot(*size)) * grid.voxel
-        result[index] = ndimage.distance_transform_edt(free) * grid.voxel if not free.all() else far
+        braking = np.minimum(time, stop)
+        for driven in (time, braking * (1 - braking / (2 * stop))):  # seconds at the speed of now that lead as far
+            there = np.rint(cells + speed * driven / grid.voxel).astype(int)
+            there = there[((there >= 0) & (there < size)).all(axis=1)]
+            free[tuple(there.T)] = False
+        if not free.all():
+            result[index] = ndimage.distance_transform_edt(free) * grid.voxel
     return result

@@ -52,9 +52,10 @@ class FunctionPlanner:
 def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
     """The planner that `spec` names, attached to the single or vector environment that it is to drive.
 
-    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3; or `module:object`, importable from
-    here or the working directory: a planner, a class of planners made without arguments, or a function (observation, info)
-    -> action. seed: of the planner's own randomness. Raises ValueError on what is none of these or cannot drive this environment.
+    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3; or `module:object`, importable
+    from here or from the working directory: a planner, a class that is made without arguments, or a function
+    (observation, info) -> action. seed: of the planner's own randomness. Raises ValueError on what is none of these or cannot
+    drive this environment.
     """
     kind, colon, rest = spec.partition(":")
     if spec in PLANNERS:
@@ -73,13 +74,11 @@ def _imported(module: str, name: str) -> Planner:
     """The planner that `name` in `module` is or makes; raises ValueError, or the error of an import that fails."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last, so that nothing that lies there hides a library
-    found = getattr(importlib.import_module(module), name, None)
+    found: Any = getattr(importlib.import_module(module), name, None)
     if found is None:
         raise ValueError(f"planner: module {module!r} has no {name!r}")
-    if inspect.isclass(found):
-        found = found()
-    elif inspect.isroutine(found):
+    if inspect.isroutine(found):
         return FunctionPlanner(found)
-    if not (callable(getattr(found, "act", None)) and callable(getattr(found, "reset", None))):
+    if not all(callable(getattr(found, method, None)) for method in ("reset", "act")):
         raise ValueError(f"planner: {module}:{name}: expected `reset()` and `act(observation, info)`, or a function")
-    return found
+    return found() if inspect.isclass(found) else found

@@ -1,7 +1,7 @@
 """Planning in imagination by model predictive path integral control.
 
-Williams et al., Information Theoretic MPC for Model-Based Reinforcement Learning (2017): the plan is the mean of all candidates,
-each weighted by the exponential of its return.
+Williams et al., Information Theoretic MPC for Model-Based Reinforcement Learning (2017): the plan is the mean of all
+candidates, each weighted by the exponential of its return.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Attachable(Protocol):
     """A planner that wants to know the environment it drives: the size of its car, its scenes, or its world model."""
 
     def attach(self, env: Environment) -> None:
-        """Called once, before the first `reset`, with a single or vector environment; raises ValueError if it cannot drive it."""
+        """Called once, before the first `reset`, with a single or vector environment; ValueError if it cannot be driven."""
 
 
 def attach(planner: Planner, env: Environment) -> Planner:

@@ -50,7 +50,7 @@ class PolicyPlanner:
             seen, done = env.single_observation_space, env.single_action_space
         else:
             seen, done = env.observation_space, env.action_space
-        learned, here = _observations(self._data["observation_space"]), _observations({"spaces": str(dict(seen.spaces))})
+        learned, here = _observations(self._data["observation_space"]), _observations({"spaces": str(seen)})
         differ = [name for name in sorted(learned.keys() | here.keys()) if learned.get(name) != here.get(name)]
         wrong = [f"{name!r} is {here.get(name, 'absent')}, learned {learned.get(name, 'absent')}" for name in differ]
         known, asked = _action(self._data["action_space"]), _action(vars(done) | {":type:": str(type(done))})

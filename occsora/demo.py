@@ -10,16 +10,14 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from agents.constant_velocity import ConstantVelocity
-from agents.idm import Idm
-from agents.planner import Planner
+from agents.load import load_planner
 from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
 from occworld_env.env import OccSoraEnv
@@ -41,8 +39,8 @@ class Demo:
     """Folder for demo.gif and demo.mp4."""
     model: str | None = None
     """World model: a name, a folder, a hub id, or "warp", the rigid baseline. The bundled one by default."""
-    planner: Literal["idm", "constant-velocity"] = "idm"
-    """Who drives."""
+    planner: str = "idm"
+    """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi, ppo:FILE, sac:FILE or module:object."""
     scene: str | None = None
     """Name of the scene to start from; by default one is drawn, and recordings are taken in turn."""
     seed: int = 2
@@ -89,8 +87,9 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
     """Drive for the time asked for and record every frame."""
     duration, log = env.simulator.step_seconds, Log()
     steps = math.ceil(config.seconds / duration - 1e-9)
+    planner = load_planner(config.planner, env, config.seed)
     observation, info = env.reset(seed=config.seed, options=start_options(env, config, 0))
-    planner = _planner(env, config)
+    planner.reset()
     columns = (TextColumn("driving"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=steps * duration)
@@ -105,7 +104,7 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
                 log.endings.append(what_happened(info))
                 _hold_end(env, recorder, log.endings[-1])
                 observation, info = env.reset(options=start_options(env, config, len(log.endings)))
-                planner = _planner(env, config)
+                planner.reset()
     return log
 
 
@@ -124,14 +123,6 @@ def start_options(env: OccSoraEnv, config: Demo, episode: int) -> dict[str, Any]
     ego = scenes[number].egos[0]
     history = (env.world_model.history_frames - 1) * env.world_model.dt
     return {"scene": number, "ego": ego, "start": scenes[number].ego_span(ego)[0] + history}
-
-
-def _planner(env: OccSoraEnv, config: Demo) -> Planner:
-    """A fresh planner that knows the size of this episode's car."""
-    if config.planner == "constant-velocity":
-        return ConstantVelocity()
-    length, width, centre = env.simulator.state["box"][0].tolist()
-    return Idm(env.simulator.grid, env.simulator.config, env.world_model.dt, width=width, front=centre + length / 2)
 
 
 def _record(env: OccSoraEnv, recorder: Recorder) -> None:

@@ -34,7 +34,7 @@ def test_demo_films_every_frame_and_prints_the_table(
 def test_demo_goes_on_after_a_crash_and_says_so(walled_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = []
     monkeypatch.setattr(demo, "table", lambda log, env, config: logs.append(log) or "")
-    demo.run(Demo(scenes=walled_folder, seconds=7.0, out=tmp_path, model="warp", planner="constant-velocity"))
+    demo.run(Demo(scenes=walled_folder, seconds=7.0, out=tmp_path, model="warp", planner="cv"))
     log = logs[0]
     assert log.steps == 14
     assert "collision" in log.endings
