@@ -16,7 +16,7 @@ import numpy as np
 from agents.driver import Driver
 from agents.planner import Array, Situation
 from agents.pure_pursuit import SPACING, curve_speed, line_through, steering_along
-from occworld_env.observation import BEV_CHANNELS
+from occworld_env.observation import BEV_CHANNELS, ROUTE_AHEAD
 
 _LEAD_DEPTH = 5.0  # metres along the corridor over which cells are taken for one leader
 
@@ -70,7 +70,7 @@ class Idm(Driver):
                 self._lead_speed.pop(world, None)
             line, speed = line_through(now.route[world]), float(now.speed[world])
             steering[world] = steering_along(line, p.look_ahead * speed, config.bicycle.wheelbase)
-            corridor = line[: max(2, int(now.left[world] / SPACING))]
+            corridor = line[: max(2, int(min(now.left[world], ROUTE_AHEAD[-1]) / SPACING))]
             gap, lead = self._leader(world, image, corridor, speed, boxes[world])
             light = float(now.light[world]) - _front(boxes[world])
             if light < gap:

@@ -81,4 +81,6 @@ def _imported(module: str, name: str) -> Planner:
         return FunctionPlanner(found)
     if not all(callable(getattr(found, method, None)) for method in ("reset", "act")):
         raise ValueError(f"planner: {module}:{name}: expected `reset()` and `act(observation, info)`, or a function")
-    return found() if inspect.isclass(found) else found
+    if inspect.isclass(found):
+        found = found()
+    return found

@@ -15,7 +15,7 @@ from agents.driver import Driver
 from agents.planner import Array, Situation
 
 SPACING = 0.5  # metres between the points of a line
-LENGTH = 40.0  # metres of a line
+LENGTH = 60.0  # metres of a line: the route is seen for 40, and what looks ahead by seconds needs more
 
 
 @dataclass(frozen=True)
