@@ -31,7 +31,7 @@ class LatticeOptions:
     offsets: tuple[float, ...] = (0.0, 0.75, -0.75, 1.5, -1.5, 3.0, -3.0)
     accelerations: tuple[float, ...] = (-6.0, -4.0, -2.5, -1.0, 0.0, 1.0, 2.0)
     steps: int = 8
-    look_ahead: float = 0.9
+    look_ahead: float = 1.2
     lateral: float = 2.2
 
 

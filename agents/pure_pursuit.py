@@ -29,7 +29,7 @@ class PursuitParameters:
         settle: seconds within which the wanted speed would be reached without bounds.
     """
 
-    look_ahead: float = 0.9
+    look_ahead: float = 1.2
     lateral: float = 2.2
     acceleration: float = 1.8
     braking: float = 2.5

@@ -1,4 +1,4 @@
-"""The lattice planner promises only what the car can do, foresees what moves, stops for walls and goes round what is in its way."""
+"""The lattice planner promises what the car can do, foresees what moves, stops for walls and goes round a parked car."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_candidates_stay_within_the_bounds_of_the_car(
 
 
 @settings(max_examples=20, deadline=None)
-@given(speed=st.floats(3, 7), deviation=st.floats(-2, 2))
+@given(speed=st.floats(3, 10), deviation=st.floats(-2, 2))
 def test_candidates_end_at_their_offsets_on_a_straight_road(speed: float, deviation: float) -> None:
-    options = replace(OPTIONS, accelerations=(0.0,), steps=16)
+    options = replace(OPTIONS, accelerations=(0.0,), steps=12)
     found = drive_candidates(situation(speed, deviation=deviation), options, SETTING)
     ended = found.poses[0, :, -1, 1].numpy() + deviation
-    assert np.allclose(ended, options.offsets, atol=0.3)
-    assert np.allclose(found.arc[0, :, -1], np.minimum(8 * speed, 60.0), atol=2.5)
+    assert np.allclose(ended, options.offsets, atol=0.2)
+    assert np.allclose(found.arc[0, :, -1], 6 * speed, atol=3.0)
 
 
 def test_candidates_brake_for_the_bend() -> None:
