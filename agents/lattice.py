@@ -35,6 +35,7 @@ class LatticeParameters:
         comfortable_margin: metres that would be kept by choice; a step costs up to `nearness` where they are missing.
         headway: seconds kept free ahead of the nose; a step costs `hurry` where something is there.
         doubt: part of its cost that a collision loses with each step that it lies further ahead.
+        deviation: cost of a step at the off-route limit, more than the environment's, or every bend would be cut short.
         red: cost of passing a red or yellow light.
     """
 
@@ -45,6 +46,7 @@ class LatticeParameters:
     headway: float = 0.8
     hurry: float = 2.0
     doubt: float = 0.1
+    deviation: float = 1.0
     red: float = 10.0
 
 
@@ -75,7 +77,7 @@ class Lattice(Driver):
         red = self._worst(self._runs_red(arc, now.light[world] - front, now.speed[world])) & ~crash & ~leave
         tight = np.clip((p.comfortable_margin - space) / (p.comfortable_margin - p.margin), 0.0, 1.0)
         deviation = candidates.deviation[world].numpy() / self.setting.config.offroute_distance
-        reward = weights.progress * self._progress(arc) - weights.deviation * self._worst(deviation)
+        reward = weights.progress * self._progress(arc) - p.deviation * self._worst(deviation)
         reward -= weights.comfort * candidates.discomfort[world].numpy()
         reward -= p.nearness * self._worst(tight) + p.hurry * self._worst(ahead < p.margin)
         cost = weights.collision * crash + weights.offroad * leave + p.red * red

@@ -161,7 +161,7 @@ def test_a_wall_is_braked_for_and_a_parked_car_gone_round() -> None:
     wall, car = raster(), raster()
     wall["static_obstacle"][box(20.0, 0.0, 2.0, 40.0)] = 255
     assert pedal_and_wheel(wall, situation(8.0))[0] < -1.0
-    car["vehicle"][box(22.0, -1.6)] = car["agents_before"][box(22.0, -1.6)] = 255
+    car["vehicle"][box(22.0, -0.8)] = car["agents_before"][box(22.0, -0.8)] = 255
     pedal, wheel = pedal_and_wheel(car, situation(8.0))
     assert pedal > -0.5
     assert wheel > 0.01

@@ -37,12 +37,8 @@ def drive(scene: Scene, planner: Planner, steps: int) -> list[dict]:
 
 def observation(speed: float = 10.0, target: float = 10.0, **vector: float) -> dict[str, np.ndarray]:
     """What a car sees on an empty straight road."""
-    values = dict.fromkeys(VECTOR_FIELDS, 0.0) | {
-        "speed": speed / 20,
-        "target_speed": target / 20,
-        "light_distance": 1.0,
-        "route_left": 1.0,
-    }
+    values = dict.fromkeys(VECTOR_FIELDS, 0.0) | {"light_distance": 1.0, "route_left": 1.0}
+    values |= {"speed": speed / 20, "target_speed": target / 20}
     values |= {f"route_x_{d}": d / 38.4 for d in (5, 10, 15, 20, 25, 30, 35)} | {"route_x_40": 1.0} | vector
     image = np.zeros((len(BEV_CHANNELS), 96, 96), dtype=np.uint8)
     image[BEV_CHANNELS.index("drivable"), :, 40:56] = 255
