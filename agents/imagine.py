@@ -57,5 +57,7 @@ class Imagination:
             result = self.fork.step(torch.from_numpy(action).to(self.real.device))
             total += np.where(alive, result.reward.cpu().numpy(), 0.0)
             alive &= ~(result.terminated | result.truncated).cpu().numpy()
+            if not alive.any():
+                break
             observation = result.observation
         return total.reshape(-1, self.forks)

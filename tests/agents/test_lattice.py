@@ -165,7 +165,8 @@ def test_a_wall_is_braked_for_and_a_parked_car_gone_round() -> None:
     pedal, wheel = pedal_and_wheel(car, situation(8.0))
     assert pedal > -0.5
     assert wheel > 0.01
-    car["other_flat"][box(22.0, 6.0, 60.0, 10.0)] = 255  # but not over the grass
+    for side in (-6.0, 6.0):  # but not over the grass
+        car["other_flat"][box(22.0, side, 60.0, 10.0)] = 255
     assert pedal_and_wheel(car, situation(8.0))[0] < -0.5
 
 
