@@ -13,6 +13,7 @@ import numpy as np
 
 from agents.imagining import Budget, Evaluate, ImaginingPlanner
 from agents.planner import Array
+from occworld_env.loading import ModelSource
 
 _LEAST_SPREAD = 0.05  # of the first spread: a distribution that has collapsed finds nothing more
 
@@ -22,9 +23,9 @@ class Cem(ImaginingPlanner):
 
     name: ClassVar[str] = "cem"
 
-    def __init__(self, budget: Budget | None = None, elites: int = 3, seed: int = 0) -> None:
-        """elites: candidates that the next round is drawn about."""
-        super().__init__(budget, seed)
+    def __init__(self, budget: Budget | None = None, elites: int = 3, seed: int = 0, model: ModelSource = None) -> None:
+        """elites: candidates that the next round is drawn about. Others: see `ImaginingPlanner`."""
+        super().__init__(budget, seed, model)
         if not 1 <= elites <= self.budget.candidates:
             raise ValueError(f"elites: expected 1 to {self.budget.candidates}, the candidates, found {elites}")
         self._elites = elites

@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from agents.history import History
 from agents.planner import Array
 from agents.pure_pursuit import PurePursuit
-from occworld_env.loading import SceneFolder
+from models.interface import Rollout
+from occworld_env.loading import ModelSource, SceneFolder, load_world_model
 from occworld_env.simulator import Simulator
 
 
 class Imagination:
     """N worlds of a simulator, each forked n times, that are driven by pure pursuit and corrections to it.
 
-    The fork shares model and scenes with the simulator and nothing that changes. It keeps its size, so that it is made once.
+    Where the simulator is driven by a world model, that model goes on from its own state. Where another model is asked for, or
+    the worlds are not a model's, as in the reference world, the model is told what each world has shown lately.
+
+    Attributes:
+        real: the simulator. fork: the simulator of the N * n imagined worlds, which shares nothing that changes with it.
     """
 
-    def __init__(self, simulator: Simulator, pursuit: PurePursuit, forks: int) -> None:
-        """pursuit: attached to the simulator's environment. forks: n."""
-        self.real, self._pursuit, self.forks = simulator, pursuit, forks
+    def __init__(self, simulator: Simulator, pursuit: PurePursuit, forks: int, model: ModelSource = None) -> None:
+        """pursuit: attached to the simulator's environment. forks: n. model: to imagine with; None for that of the simulator,
+        or for the bundled one where the simulator's worlds are true."""
+        self.real, self._pursuit, self._forks = simulator, pursuit, forks
+        own = model is None and type(simulator) is Simulator  # another class has other dynamics, which no fork has
+        imagined = simulator.model if own else load_world_model(model, simulator.device)
+        self._history = None if own else History(simulator, imagined)
         # A folder goes by its name: given as a sequence, all its scenes would be read now.
         scenes = simulator.scenes.folder if isinstance(simulator.scenes, SceneFolder) else simulator.scenes
+        config = replace(simulator.config, observation="bev")
         worlds, device = simulator.num_worlds * forks, simulator.device
-        self.fork = Simulator(simulator.model, scenes, simulator.config, num_worlds=worlds, device=device)
+        self.fork = Simulator(imagined, scenes, config, num_worlds=worlds, device=device)
+
+    def update(self) -> None:
+        """Take note of the last step; to be called once for every action."""
+        if self._history is not None:
+            self._history.update()
 
     def refork(self, seeds: Array) -> None:
         """Begin at the present of the real worlds; seeds: int64 (N,), of each world's imagined future, the same in its forks.
 
         A planner has to give seeds of its own: those of the simulator would show it the very future that is to come.
         """
-        rollout = self.real.rollout.repeat(self.forks)
-        rollout["seeds"] = torch.from_numpy(np.repeat(seeds, self.forks)).to(self.real.device)
+        rollout = self._present(torch.from_numpy(seeds).to(self.real.device)).repeat(self._forks)
         self.fork.set_state(
             {
-                "state": self.real.state.repeat(self.forks).tensors,
+                "state": self.real.state.repeat(self._forks).tensors,
                 "rollout": rollout.tensors,
-                "path": self.real.path.repeat_interleave(self.forks, dim=0),
-                "names": [name for name in self.real.names for _ in range(self.forks)],
+                "path": self.real.path.repeat_interleave(self._forks, dim=0),
+                "names": [name for name in self.real.names for _ in range(self._forks)],
                 "generators": [generator.bit_generator.state for generator in self.fork.generators],
             }
         )
+
+    def _present(self, seeds: torch.Tensor) -> Rollout:
+        """The imagining model's state of the N real worlds."""
+        if self._history is None:
+            return Rollout(self.real.rollout.tensors | {"seeds": seeds})
+        with torch.no_grad():
+            return self.fork.model.start(self._history.occupancy, self._history.motion, seeds)
 
     def returns(self, corrections: Array, seeds: Array) -> Array:
         """Sum of the rewards until the end of each imagined episode or plan, float64 (N, n).
@@ -60,4 +84,4 @@ class Imagination:
             if not alive.any():
                 break
             observation = result.observation
-        return total.reshape(-1, self.forks)
+        return total.reshape(-1, self._forks)

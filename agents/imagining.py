@@ -17,6 +17,7 @@ import numpy as np
 from agents.imagine import Imagination
 from agents.planner import Array, Environment, Observation, begins, episode_random, require_control, simulator_of
 from agents.pure_pursuit import PurePursuit
+from occworld_env.loading import ModelSource
 
 Evaluate = Callable[[Array], Array]
 """Return of each candidate (N, n) from candidates (N, n, H, 2)."""
@@ -51,8 +52,9 @@ class ImaginingPlanner(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, budget: Budget | None = None, seed: int = 0) -> None:
-        self.budget, self._seed = budget or Budget(), seed
+    def __init__(self, budget: Budget | None = None, seed: int = 0, model: ModelSource = None) -> None:
+        """seed: of the candidates and of the imagined futures. model: to imagine with, see `Imagination`."""
+        self.budget, self._seed, self._model = budget or Budget(), seed, model
         self._pursuit = PurePursuit()
         self._imagination: Imagination | None = None
         self._plan = np.empty(0)
@@ -62,7 +64,7 @@ class ImaginingPlanner(ABC):
         simulator = simulator_of(env)
         require_control(simulator, self.name)
         self._pursuit.attach(env)
-        self._imagination = Imagination(simulator, self._pursuit, self.budget.candidates)
+        self._imagination = Imagination(simulator, self._pursuit, self.budget.candidates, self._model)
         self.reset()
 
     def reset(self) -> None:
@@ -75,6 +77,7 @@ class ImaginingPlanner(ABC):
         if self._imagination is None:
             raise ValueError(f"{self.name}: attach the planner to its environment first, whose world model it rolls")
         imagination, worlds = self._imagination, len(self._plan)
+        imagination.update()
         self._plan[begins(info, worlds)] = 0.0
         random = episode_random(info, self._seed, worlds)
         seeds = np.array([generator.integers(2**63 - 1) for generator in random])

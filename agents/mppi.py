@@ -12,6 +12,7 @@ import numpy as np
 
 from agents.imagining import Budget, Evaluate, ImaginingPlanner
 from agents.planner import Array
+from occworld_env.loading import ModelSource
 
 
 class Mppi(ImaginingPlanner):
@@ -19,9 +20,11 @@ class Mppi(ImaginingPlanner):
 
     name: ClassVar[str] = "mppi"
 
-    def __init__(self, budget: Budget | None = None, temperature: float = 0.2, seed: int = 0) -> None:
-        """temperature: difference of returns by which a candidate weighs e times less."""
-        super().__init__(budget, seed)
+    def __init__(
+        self, budget: Budget | None = None, temperature: float = 0.2, seed: int = 0, model: ModelSource = None
+    ) -> None:
+        """temperature: difference of returns by which a candidate weighs e times less. Others: see `ImaginingPlanner`."""
+        super().__init__(budget, seed, model)
         if not temperature > 0:
             raise ValueError(f"temperature: expected a positive number, found {temperature}")
         self._temperature = temperature

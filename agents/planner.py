@@ -72,7 +72,7 @@ def episode_random(info: Mapping[str, Any], seed: int, worlds: int) -> list[np.r
     """A generator for each of the worlds, decided by seed, episode and time alone, so that neighbours do not matter."""
     episodes = np.broadcast_to(np.atleast_1d(info["seed"]), (worlds,))
     times = np.broadcast_to(np.atleast_1d(info["time"]), (worlds,))
-    keys = ((seed, int(episode), round(1000 * float(time))) for episode, time in zip(episodes, times, strict=True))
+    keys = ((seed, int(episode) % 2**63, round(1000 * float(time))) for episode, time in zip(episodes, times, strict=True))
     return [np.random.default_rng(key) for key in keys]
 
 

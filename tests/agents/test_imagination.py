@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import occworld_env
 from agents.cem import Cem
+from agents.history import History
 from agents.imagine import Imagination
 from agents.imagining import Budget, ImaginingPlanner
 from agents.load import load_planner
@@ -21,6 +22,8 @@ from agents.planner import attach
 from agents.pure_pursuit import PurePursuit
 from models.warp import WarpWorldModel
 from occworld_env.loading import SceneFolder
+from occworld_env.simulator import Simulator
+from occworld_env.starts import StartKey
 from scenes.grid import MINI
 from scenes.scene import Scene
 
@@ -103,7 +106,7 @@ def test_the_bundled_model_imagines_and_the_episode_does_not_notice() -> None:
         env = batch(1)
         observation, info = env.reset(seed=5)
         pursuit = attach(PurePursuit(), env)
-        planner = attach(Cem(Budget(candidates=4, horizon=2), seed=1), env) if planning else None
+        planner = attach(Cem(Budget(candidates=4, horizon=1), seed=1), env) if planning else None
         seen = [observation]
         for _ in range(2):
             if planner is not None:
@@ -151,6 +154,47 @@ def test_they_brake_for_a_wall_that_pure_pursuit_hits(kind: type[ImaginingPlanne
     assert infos[-1]["speed"] < 4
 
 
+def test_a_model_is_told_what_a_true_world_has_shown(street: Street) -> None:
+    """What the rigid baseline imagines from the sights of a world is what it imagines where the world is its own."""
+
+    class TrueSimulator(Simulator):
+        """Stands for a simulator with dynamics of its own."""
+
+    env = batch(2, street(40.0), max_episode_steps=3)
+    _, info = env.reset(seed=3)
+    simulator = env.unwrapped.simulator
+    own = imagination(env, 3)
+    simulator.__class__ = TrueSimulator
+    told = Imagination(simulator, attach(PurePursuit(), env), 3, WarpWorldModel(MINI))
+    plans = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3, 2, 2))
+    for step in range(5):  # over an automatic reset
+        told.update()
+        assert np.allclose(told.returns(plans, info["seed"]), own.returns(plans, info["seed"]), atol=0.05), step
+        _, _, _, _, info = env.step(0.2 * np.ones((2, 2), dtype=np.float32))
+
+
+def test_frames_and_motion_of_the_history_are_those_that_were_shown() -> None:
+    env = batch(1)
+    env.reset(seed=2)
+    simulator = env.unwrapped.simulator
+    history = History(simulator, simulator.model)
+    history.update()
+    start = simulator.bank.get(StartKey(*(simulator.state[name].item() for name in ("scene", "ego", "start"))))
+    again = simulator.model.start(history.occupancy, history.motion, simulator.rollout["seeds"])
+    assert all(again[name].equal(start.rollout[name]) for name in again.tensors if name != "seeds")
+    before = history.occupancy.clone()
+    env.step(np.array([[0.3, 0.2]]))
+    history.update()
+    assert history.occupancy[:, :-2].equal(before[:, 2:])
+    assert history.occupancy[:, -2:].equal(simulator.state["voxels"])
+    assert history.poses[:, -1].equal(simulator.state["pose"])
+    assert history.motion[:, -1].equal(simulator.state["moved"])
+    env.step(np.array([[0.3, 0.2]]))
+    env.step(np.array([[0.3, 0.2]]))
+    with pytest.raises(RuntimeError, match="by more than a step"):
+        history.update()
+
+
 def test_a_plan_is_moved_on_and_forgotten_where_an_episode_begins(street: Street) -> None:
     env = batch(2, street(None))
     seen: list[np.ndarray] = []
@@ -194,3 +238,5 @@ def test_what_makes_no_sense_is_refused(street: Street) -> None:
         Cem().act({"vector": np.zeros(29)}, {})
     with pytest.raises(ValueError, match="mppi: expected an environment with action='control'"):
         load_planner("mppi", batch(1, street(None), action="discrete"))
+    with pytest.raises(ValueError, match="model: expected the dt of the environment"):
+        attach(Cem(model=WarpWorldModel(MINI, dt=0.5)), batch(1, street(None)))
