@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from agents.imagining import Budget, Evaluate, ImaginingPlanner
+from agents.imagining_planner import Budget, Evaluate, ImaginingPlanner
 from agents.planner import Array
 from occworld_env.loading import ModelSource
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from agents.load import load_planner
+from agents.planner import Planner
 from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
 from occworld_env.env import OccSoraEnv
@@ -75,19 +76,19 @@ def run(config: Demo) -> None:
         raise ValueError(f"--seconds: expected a positive number, found {config.seconds}")
     console = Console()
     env = make_env(config.scenes, config.model)
+    planner = load_planner(config.planner, env, config.seed)
     with Recorder(config.out / "demo", fps=1 / env.world_model.dt) as recorder:
-        log = drive(env, config, recorder, console)
+        log = drive(env, planner, config, recorder, console)
     env.close()
     console.print(table(log, env, config))
     for path in (recorder.gif, recorder.mp4):
         console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
 
 
-def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -> Log:
+def drive(env: OccSoraEnv, planner: Planner, config: Demo, recorder: Recorder, console: Console) -> Log:
     """Drive for the time asked for and record every frame."""
     duration, log = env.simulator.step_seconds, Log()
     steps = math.ceil(config.seconds / duration - 1e-9)
-    planner = load_planner(config.planner, env, config.seed)
     observation, info = env.reset(seed=config.seed, options=start_options(env, config, 0))
     planner.reset()
     columns = (TextColumn("driving"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import occworld_env
 from agents.cem import Cem
 from agents.history import History
-from agents.imagine import Imagination
-from agents.imagining import Budget, ImaginingPlanner
+from agents.imagination import Imagination
+from agents.imagining_planner import Budget, ImaginingPlanner
 from agents.load import load_planner
 from agents.mppi import Mppi
 from agents.planner import attach

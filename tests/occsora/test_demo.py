@@ -45,6 +45,13 @@ def test_demo_goes_on_after_a_crash_and_says_so(walled_folder: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("plain_pictures")
+@pytest.mark.parametrize("planner", ["lattice", "cem"])
+def test_any_planner_drives_the_demo(planner: str, scene_folder: Path, tmp_path: Path) -> None:
+    demo.run(Demo(scenes=scene_folder, seconds=0.5, out=tmp_path, model="warp", planner=planner))
+    assert (tmp_path / "demo.mp4").stat().st_size > 0
+
+
+@pytest.mark.usefixtures("plain_pictures")
 def test_same_seed_same_drive(scene_folder: Path, tmp_path: Path) -> None:
     films = []
     for name in ("a", "b"):
@@ -76,5 +83,7 @@ def test_what_cannot_be_driven_is_named(scene_folder: Path, tmp_path: Path) -> N
         driving.find_scenes(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="--seconds: expected a positive number"):
         demo.run(Demo(seconds=0.0))
+    with pytest.raises(ValueError, match="planner: expected one of cv, .*, module:object, found 'fast'"):
+        demo.run(Demo(scenes=scene_folder, planner="fast", model="warp", out=tmp_path))
     with pytest.raises(ValueError, match="--scene: expected one of open, found 'closed'"):
         demo.run(Demo(scenes=scene_folder, scene="closed", model="warp", out=tmp_path))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agents.imagine import Imagination
+from agents.imagination import Imagination
 from agents.planner import Array, Environment, Observation, begins, episode_random, require_control, simulator_of
 from agents.pure_pursuit import PurePursuit
 from occworld_env.loading import ModelSource
