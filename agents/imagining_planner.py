@@ -101,6 +101,6 @@ class ImaginingPlanner(ABC):
         for step in range(1, horizon):
             noise[:, :, step] = rho * noise[:, :, step - 1] + np.sqrt(1 - rho**2) * noise[:, :, step]
         braking = np.zeros_like(mean)
-        braking[..., 0] = -2.0  # from full acceleration, too
+        braking[..., 0] = -2.0  # full braking even where pure pursuit would accelerate fully
         fixed = np.stack((mean, np.zeros_like(mean), braking), axis=1)
         return np.concatenate((fixed, mean[:, None] + spread[:, None] * noise), axis=1)

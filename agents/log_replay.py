@@ -13,7 +13,7 @@ from agents.pure_pursuit import PurePursuit
 from occworld_env.simulator import Simulator
 from scenes.motion import relative
 
-_AHEAD = 1.0  # seconds ahead at which the recorded pose is aimed at: errors shrink by half a step of 0.5 s, and do not swing
+_AHEAD = 1.0  # seconds to the recorded pose that is aimed at: two steps, since aiming at the end of one lets the speed swing
 _STANDING = 0.5  # metres to the pose aimed at below which the wheels stay straight
 
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_driven_is_named(scene_folder: Path, tmp_path: Path) -> N
         driving.find_scenes(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="--seconds: expected a positive number"):
         demo.run(Demo(seconds=0.0))
-    with pytest.raises(ValueError, match="planner: expected one of cv, .*, module:object, found 'fast'"):
+    with pytest.raises(ValueError, match=r"planner: expected one of cv, .*, module:object, found 'fast'"):
         demo.run(Demo(scenes=scene_folder, planner="fast", model="warp", out=tmp_path))
     with pytest.raises(ValueError, match="--scene: expected one of open, found 'closed'"):
         demo.run(Demo(scenes=scene_folder, scene="closed", model="warp", out=tmp_path))
