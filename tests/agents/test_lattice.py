@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from agents.planner import Situation
 from models.warp import WarpWorldModel
 from occworld_env import BEV_CHANNELS
 from scenes.grid import CLASS_ID, MINI
-from scenes.scene import Scene
+from scenes.scene import Lights, Scene
 
 gymnasium.register_envs(occworld_env)
 Street = Callable[[float | None], Scene]
@@ -204,6 +205,19 @@ def test_lattice_drives_the_street_and_stops_before_the_wall(street: Street) -> 
     assert walled[-1]["speed"] < 0.3
     assert 45 - 0.8 - 12 < walled[-1]["pose"][0] + 3.7 < 45 - 0.8
     assert CLASS_ID["barrier"] not in [info["collision_class"] for info in walled]
+
+
+@pytest.mark.parametrize("name", ["idm", "lattice"])
+def test_red_is_waited_at_before_the_line(name: str, street: Street) -> None:
+    red = Lights(torch.tensor([[36.0, 0.0, 0.0]], dtype=torch.float64), torch.ones(1, 200, dtype=torch.uint8))
+    scene = replace(street(None), lights=red)
+    env = gymnasium.make("OccSora-v0", scenes=[scene], world_model=WarpWorldModel(MINI)).unwrapped
+    planner = load_planner(name, env)
+    observation, info = env.reset(seed=0, options={"start": 1.0})
+    for _ in range(40):
+        observation, _, _, _, info = env.step(planner.act(observation, info))
+    assert info["speed"] < 0.1
+    assert 36.0 - 6.0 < info["pose"][0] + 3.7 < 36.0
 
 
 def test_candidates_of_a_batch_are_those_of_each_world() -> None:
