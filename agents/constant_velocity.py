@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
-from agents.planner import Observation
+from agents.driver import Driver
+from agents.planner import Array, Situation
 
 
-class ConstantVelocity:
+class ConstantVelocity(Driver):
     """Neither accelerates nor steers."""
 
-    def reset(self) -> None:
-        """See `Planner.reset`; there is nothing to forget."""
+    name: ClassVar[str] = "cv"
+    needs_image: ClassVar[bool] = False
 
-    def act(self, observation: Observation, info: Mapping[str, Any]) -> np.ndarray:
-        """See `Planner.act`."""
-        return np.zeros((*np.shape(observation["vector"])[:-1], 2), dtype=np.float32)
+    def drive(self, now: Situation, images: Array, begins: Array) -> tuple[Array, Array]:
+        """See `Driver.drive`."""
+        return np.zeros_like(now.speed), np.zeros_like(now.speed)

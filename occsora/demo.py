@@ -10,15 +10,14 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from agents.constant_velocity import ConstantVelocity
-from agents.idm import Idm
+from agents.load import load_planner
 from agents.planner import Planner
 from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
@@ -41,8 +40,8 @@ class Demo:
     """Folder for demo.gif and demo.mp4."""
     model: str | None = None
     """World model: a name, a folder, a hub id, or "warp", the rigid baseline. The bundled one by default."""
-    planner: Literal["idm", "constant-velocity"] = "idm"
-    """Who drives."""
+    planner: str = "idm"
+    """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi, ppo:FILE, sac:FILE or module:object."""
     scene: str | None = None
     """Name of the scene to start from; by default one is drawn, and recordings are taken in turn."""
     seed: int = 2
@@ -77,20 +76,21 @@ def run(config: Demo) -> None:
         raise ValueError(f"--seconds: expected a positive number, found {config.seconds}")
     console = Console()
     env = make_env(config.scenes, config.model)
+    planner = load_planner(config.planner, env, config.seed)
     with Recorder(config.out / "demo", fps=1 / env.world_model.dt) as recorder:
-        log = drive(env, config, recorder, console)
+        log = drive(env, planner, config, recorder, console)
     env.close()
     console.print(table(log, env, config))
     for path in (recorder.gif, recorder.mp4):
         console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
 
 
-def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -> Log:
+def drive(env: OccSoraEnv, planner: Planner, config: Demo, recorder: Recorder, console: Console) -> Log:
     """Drive for the time asked for and record every frame."""
     duration, log = env.simulator.step_seconds, Log()
     steps = math.ceil(config.seconds / duration - 1e-9)
     observation, info = env.reset(seed=config.seed, options=start_options(env, config, 0))
-    planner = _planner(env, config)
+    planner.reset()
     columns = (TextColumn("driving"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=steps * duration)
@@ -105,7 +105,7 @@ def drive(env: OccSoraEnv, config: Demo, recorder: Recorder, console: Console) -
                 log.endings.append(what_happened(info))
                 _hold_end(env, recorder, log.endings[-1])
                 observation, info = env.reset(options=start_options(env, config, len(log.endings)))
-                planner = _planner(env, config)
+                planner.reset()
     return log
 
 
@@ -124,14 +124,6 @@ def start_options(env: OccSoraEnv, config: Demo, episode: int) -> dict[str, Any]
     ego = scenes[number].egos[0]
     history = (env.world_model.history_frames - 1) * env.world_model.dt
     return {"scene": number, "ego": ego, "start": scenes[number].ego_span(ego)[0] + history}
-
-
-def _planner(env: OccSoraEnv, config: Demo) -> Planner:
-    """A fresh planner that knows the size of this episode's car."""
-    if config.planner == "constant-velocity":
-        return ConstantVelocity()
-    length, width, centre = env.simulator.state["box"][0].tolist()
-    return Idm(env.simulator.grid, env.simulator.config, env.world_model.dt, width=width, front=centre + length / 2)
 
 
 def _record(env: OccSoraEnv, recorder: Recorder) -> None:

@@ -37,7 +37,8 @@ def drive(scene: Scene, planner: Planner, steps: int) -> list[dict]:
 
 def observation(speed: float = 10.0, target: float = 10.0, **vector: float) -> dict[str, np.ndarray]:
     """What a car sees on an empty straight road."""
-    values = dict.fromkeys(VECTOR_FIELDS, 0.0) | {"speed": speed / 20, "target_speed": target / 20, "light_distance": 1.0}
+    values = dict.fromkeys(VECTOR_FIELDS, 0.0) | {"light_distance": 1.0, "route_left": 1.0}
+    values |= {"speed": speed / 20, "target_speed": target / 20}
     values |= {f"route_x_{d}": d / 38.4 for d in (5, 10, 15, 20, 25, 30, 35)} | {"route_x_40": 1.0} | vector
     image = np.zeros((len(BEV_CHANNELS), 96, 96), dtype=np.uint8)
     image[BEV_CHANNELS.index("drivable"), :, 40:56] = 255
@@ -62,7 +63,7 @@ def test_constant_velocity_holds_speed_and_runs_into_the_wall(street: Street) ->
 
 
 def test_idm_stops_before_a_wall_without_touching_it(street: Street) -> None:
-    infos = drive(street(34.0), Idm(MINI, CONFIG), 24)
+    infos = drive(street(34.0), Idm(), 24)
     assert len(infos) == 24
     assert infos[-1]["speed"] < 0.3
     nose = infos[-1]["pose"][0] + 3.7
@@ -70,7 +71,7 @@ def test_idm_stops_before_a_wall_without_touching_it(street: Street) -> None:
 
 
 def test_idm_follows_the_route_round_the_bend(street: Street) -> None:
-    infos = drive(street(None), Idm(MINI, CONFIG), 24)
+    infos = drive(street(None), Idm(), 24)
     assert len(infos) == 24
     assert max(abs(info["deviation"]) for info in infos) < 1.0
     assert infos[-1]["pose"][2] == pytest.approx(np.pi / 2, abs=0.1)

@@ -34,7 +34,7 @@ def test_demo_films_every_frame_and_prints_the_table(
 def test_demo_goes_on_after_a_crash_and_says_so(walled_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = []
     monkeypatch.setattr(demo, "table", lambda log, env, config: logs.append(log) or "")
-    demo.run(Demo(scenes=walled_folder, seconds=7.0, out=tmp_path, model="warp", planner="constant-velocity"))
+    demo.run(Demo(scenes=walled_folder, seconds=7.0, out=tmp_path, model="warp", planner="cv"))
     log = logs[0]
     assert log.steps == 14
     assert "collision" in log.endings
@@ -42,6 +42,13 @@ def test_demo_goes_on_after_a_crash_and_says_so(walled_folder: Path, tmp_path: P
     assert log.terms["collision"] == -20 * log.endings.count("collision")
     shown = imageio.get_reader(tmp_path / "demo.mp4").count_frames()
     assert shown == 2 * 14 + 4 * len(log.endings)
+
+
+@pytest.mark.usefixtures("plain_pictures")
+@pytest.mark.parametrize("planner", ["lattice", "cem"])
+def test_any_planner_drives_the_demo(planner: str, scene_folder: Path, tmp_path: Path) -> None:
+    demo.run(Demo(scenes=scene_folder, seconds=0.5, out=tmp_path, model="warp", planner=planner))
+    assert (tmp_path / "demo.mp4").stat().st_size > 0
 
 
 @pytest.mark.usefixtures("plain_pictures")
@@ -76,5 +83,7 @@ def test_what_cannot_be_driven_is_named(scene_folder: Path, tmp_path: Path) -> N
         driving.find_scenes(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="--seconds: expected a positive number"):
         demo.run(Demo(seconds=0.0))
+    with pytest.raises(ValueError, match=r"planner: expected one of cv, .*, module:object, found 'fast'"):
+        demo.run(Demo(scenes=scene_folder, planner="fast", model="warp", out=tmp_path))
     with pytest.raises(ValueError, match="--scene: expected one of open, found 'closed'"):
         demo.run(Demo(scenes=scene_folder, scene="closed", model="warp", out=tmp_path))

@@ -1,0 +1,86 @@
+"""Planners by name, policies by their file, and anybody's own code, ready to drive an environment."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agents.cem import Cem
+from agents.constant_velocity import ConstantVelocity
+from agents.idm import Idm
+from agents.lattice import Lattice
+from agents.log_replay import LogReplay
+from agents.mppi import Mppi
+from agents.planner import Array, Environment, Observation, Planner, attach
+from agents.policy import ALGORITHMS, PolicyPlanner
+from agents.pure_pursuit import PurePursuit
+from agents.random_actions import RandomActions
+from agents.stop import Stop
+
+PLANNERS: dict[str, Callable[[int], Planner]] = {
+    "cv": lambda seed: ConstantVelocity(),
+    "stop": lambda seed: Stop(),
+    "random": lambda seed: RandomActions(seed),
+    "log": lambda seed: LogReplay(),
+    "idm": lambda seed: Idm(),
+    "pure-pursuit": lambda seed: PurePursuit(),
+    "lattice": lambda seed: Lattice(),
+    "cem": lambda seed: Cem(seed=seed),
+    "mppi": lambda seed: Mppi(seed=seed),
+}
+"""Planners by name, made with a seed that decides their own randomness."""
+
+
+class FunctionPlanner:
+    """A plain function (observation, info) -> action as a planner."""
+
+    def __init__(self, function: Callable[[Observation, Mapping[str, Any]], Array]) -> None:
+        self._function = function
+
+    def reset(self) -> None:
+        """See `Planner.reset`; a function remembers nothing."""
+
+    def act(self, observation: Observation, info: Mapping[str, Any]) -> Array:
+        """See `Planner.act`."""
+        return self._function(observation, info)
+
+
+def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
+    """The planner that `spec` names, attached to the single or vector environment that it is to drive.
+
+    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3; or `module:object`, importable
+    from here or from the working directory: a planner, a class that is made without arguments, or a function
+    (observation, info) -> action. seed: of the planner's own randomness. Raises ValueError on what is none of these or cannot
+    drive this environment.
+    """
+    kind, colon, rest = spec.partition(":")
+    if spec in PLANNERS:
+        planner = PLANNERS[spec](seed)
+    elif kind in ALGORITHMS and rest:
+        planner = PolicyPlanner(kind, rest)
+    elif kind and colon and rest:
+        planner = _imported(kind, rest)
+    else:
+        known = ", ".join([*PLANNERS, *(f"{name}:FILE" for name in ALGORITHMS), "module:object"])
+        raise ValueError(f"planner: expected one of {known}, found {spec!r}")
+    return attach(planner, env)
+
+
+def _imported(module: str, name: str) -> Planner:
+    """The planner that `name` in `module` is or makes; raises ValueError, or the error of an import that fails."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last, so that nothing that lies there hides a library
+    found: Any = getattr(importlib.import_module(module), name, None)
+    if found is None:
+        raise ValueError(f"planner: module {module!r} has no {name!r}")
+    if inspect.isroutine(found):
+        return FunctionPlanner(found)
+    if not all(callable(getattr(found, method, None)) for method in ("reset", "act")):
+        raise ValueError(f"planner: {module}:{name}: expected `reset()` and `act(observation, info)`, or a function")
+    if inspect.isclass(found):
+        found = found()
+    return found
