@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from scenes.motion import between
 from scenes.scene import Scene, Tracks
+from scenes.sumo_process import SumoEndedError
 from scenes.sumo_town import Town
 
 Agents = tuple[Tracks, Tensor, int | None]
@@ -70,15 +72,20 @@ class Replay:
 
 
 class LiveSumo:
-    """SUMO goes on step by step, and its traffic reacts to the ego."""
+    """SUMO goes on step by step, and its traffic reacts to the ego.
 
-    over = False  # the routes of a town's traffic are longer than an episode
+    Attributes:
+        over: whether SUMO has crashed, which it does now and then under an ego that drives where no car would. In that last
+            step the others stand where they were. Otherwise a town goes on for longer than an episode.
+    """
 
     def __init__(self, town: Town, ego: int, start: float, dt: float, radius: float) -> None:
         """start: seconds in the scene. dt: seconds between frames, a multiple of the scene's. radius: of sight, metres."""
         self.scene, self._radius = town.scene, radius
         self._steps = round(dt / town.scene.dt)  # of SUMO, a frame
         self._drive = town.enter(ego, start)
+        self._last: Agents = town.scene.tracks, torch.zeros(0), ego
+        self._start, self.over = start, False
 
     def send(self, pose: Tensor, frames: Tensor) -> None:
         """See `Dynamics.send`."""
@@ -86,12 +93,28 @@ class LiveSumo:
         share = torch.arange(1, self._steps + 1, dtype=torch.float64) / self._steps
         steps = between(before.unsqueeze(1), frames.unsqueeze(1), share[:, None])
         self._count = len(frames)
-        self._drive.send(steps.reshape(-1, 3), self._radius)
+        try:
+            self._drive.send(steps.reshape(-1, 3), self._radius)
+        except SumoEndedError:
+            self._give_up()
 
     def receive(self) -> Agents:
         """See `Dynamics.receive`."""
         frames = self._steps * torch.arange(1, self._count + 1, dtype=torch.float64) - 1
-        return self._drive.receive(), frames, None
+        if not self.over:
+            try:
+                self._last = self._drive.receive(), frames, None
+            except SumoEndedError:
+                self._give_up()
+        return self._last
+
+    def _give_up(self) -> None:
+        """Take note that SUMO has crashed."""
+        self.over = True
+        tracks, frames, ego = self._last
+        before = frames[-1:] if len(frames) else torch.tensor([self._start / self.scene.dt], dtype=torch.float64)
+        self._last = tracks, before.expand(self._count), ego
+        logging.getLogger(__name__).warning("SUMO crashed in %s; this drive ends here", self.scene.name)
 
     def close(self) -> None:
         """See `Dynamics.close`."""

@@ -17,12 +17,16 @@ from scenes.sumo_network import sumo_home
 _PROGRAM = "from scenes.sumo_live import main; main()"
 
 
+class SumoEndedError(RuntimeError):
+    """SUMO's process is gone, as after one of its own crashes."""
+
+
 class SumoProcess:
     """One simulation; `branch` gives another one in the same state. It ends when it is closed or forgotten."""
 
     def __init__(self, line: Connection, started: subprocess.Popen[bytes] | None = None) -> None:
         """started: the process, where it is a child of this one and not a branch."""
-        self._line, self._user = line, os.getpid()
+        self._line, self._started, self._user = line, started, os.getpid()
         self._end = weakref.finalize(self, _end, line, started, self._user)
 
     @classmethod
@@ -61,14 +65,14 @@ class SumoProcess:
         try:
             self._line.send((request, *arguments))
         except BrokenPipeError as error:
-            raise RuntimeError("the SUMO process has ended unexpectedly") from error
+            raise SumoEndedError("the SUMO process has ended unexpectedly") from error
 
     def receive(self) -> Any:
         """The answer to the request sent last; raises what it raised."""
         try:
             answer = self._line.recv()
         except (EOFError, ConnectionResetError) as error:
-            raise RuntimeError("the SUMO process has ended unexpectedly") from error
+            raise SumoEndedError("the SUMO process has ended unexpectedly") from error
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -24,6 +24,7 @@ from scenes.grid import CLASS_ID, MINI
 from scenes.render import render
 from scenes.scene import Scene
 from scenes.scene_file import load_scene
+from scenes.sumo_process import SumoEndedError
 
 pytest.importorskip("libsumo")
 
@@ -189,3 +190,26 @@ def test_registration() -> None:
     spec, dream = gymnasium.spec("OccSoraReference-v0"), gymnasium.spec("OccSora-v0")
     assert spec.max_episode_steps == dream.max_episode_steps
     assert not spec.nondeterministic
+
+
+def test_a_crash_of_sumo_ends_the_episode_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env: Any = gymnasium.make_vec("OccSoraReference-v0", num_envs=2, scenes=TOWN, bank_size=1)
+    env.reset(seed=0)
+    still = np.zeros((2, 2), dtype=np.float32)
+    env.step(still)
+
+    def crash() -> None:
+        raise SumoEndedError("gone")
+
+    monkeypatch.setattr(env.unwrapped.simulator._worlds[1]._drive, "receive", crash)
+    _, rewards, terminated, truncated, info = env.step(still)
+    assert list(truncated) == [False, True]
+    assert not terminated.any()
+    assert np.isfinite(rewards).all()
+    assert "SUMO crashed in sumo/43" in caplog.text
+    *_, truncated, info = env.step(still)
+    assert not truncated.any()
+    assert list(info["time"]) == [1.5, 0.5]
+    env.close()

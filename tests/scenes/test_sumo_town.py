@@ -17,6 +17,7 @@ from scenes.scene import Scene
 from scenes.scene_file import load_scene, save_scene
 from scenes.sumo import make_scene
 from scenes.sumo_generate import generate_network
+from scenes.sumo_process import SumoEndedError
 from scenes.sumo_town import Drive, Town, recipe_of
 from scenes.sumo_traffic import Demand
 
@@ -153,3 +154,13 @@ def test_signals_do_not_depend_on_traffic(tmp_path: Path) -> None:
         generate_network(seed, tmp_path / "town.net.xml", tmp_path)
         programs = {logic.attrib["type"] for logic in ET.parse(tmp_path / "town.net.xml").getroot().iter("tlLogic")}
         assert programs == {"static"}
+
+
+def test_a_killed_process_is_an_error_of_its_own(bundled: Scene) -> None:
+    town = Town(bundled)
+    root = town._root
+    assert root._started is not None
+    root._started.kill()
+    with pytest.raises(SumoEndedError, match="ended unexpectedly"):
+        root.ask("advance", 1)
+    town.close()
