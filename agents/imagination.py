@@ -36,7 +36,7 @@ class Imagination:
         scenes = simulator.scenes.folder if isinstance(simulator.scenes, SceneFolder) else simulator.scenes
         config = replace(simulator.config, observation="bev")
         worlds, device = simulator.num_worlds * forks, simulator.device
-        self.fork = Simulator(imagined, scenes, config, num_worlds=worlds, device=device)
+        self.fork = Simulator(imagined, scenes, config, num_worlds=worlds, device=device, precision=simulator.precision)
 
     def update(self) -> None:
         """Take note of the last step; to be called once for every action."""

@@ -344,8 +344,13 @@ class Simulator:
         state = Rollout(saved["state"])
         if state.tensors and len(state) != self.num_worlds:
             raise ValueError(f"state: expected {self.num_worlds} worlds, found {len(state)}")
-        self.state, self.rollout = Rollout(state.state_dict()), Rollout(Rollout(saved["rollout"]).state_dict())
-        self._graph = None
+        rollout = Rollout(saved["rollout"])
+        if self._graph is not None and state.tensors:  # into the memory that was captured
+            everywhere = torch.arange(self.num_worlds, device=self.device)
+            self.state.put(everywhere, state)
+            self.rollout.put(everywhere, rollout)
+        else:
+            self.state, self.rollout = Rollout(state.state_dict()), Rollout(rollout.state_dict())
         self.path, self.names = saved["path"].clone(), list(saved["names"])
         for generator, inner in zip(self.generators, saved["generators"], strict=True):
             generator.bit_generator.state = inner
