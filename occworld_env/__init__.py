@@ -13,7 +13,8 @@ from models.pretrained import from_pretrained
 from occworld_env.actions import META_ACTIONS, trajectory_action
 from occworld_env.config import MAX_EPISODE_STEPS, EnvConfig, RewardWeights
 from occworld_env.observation import BEV_CHANNELS, VECTOR_FIELDS
-from occworld_env.simulator import Simulator, StepResult
+from occworld_env.simulator import Simulator
+from occworld_env.step_result import StepResult
 from occworld_env.torch_env import TorchVectorEnv
 from scenes.grid import CLASSES, MINI, OCC3D, Grid
 from scenes.scene import Scene

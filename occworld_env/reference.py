@@ -14,8 +14,9 @@ from models.interface import Chunk, Rollout
 from occworld_env.config import EnvConfig
 from occworld_env.dynamics import Dynamics, LiveSumo, Replay
 from occworld_env.loading import ModelSource, SceneSource, load_world_model
-from occworld_env.simulator import Simulator, StepResult
+from occworld_env.simulator import Simulator
 from occworld_env.starts import Start, StartBank, StartKey, UnusableStartError
+from occworld_env.step_result import StepResult
 from occworld_env.true_world import TrueWorld
 from scenes.render import draw_agents, render_static
 from scenes.scene import Scene

@@ -6,7 +6,6 @@ The Gymnasium environments are thin shells over it; whoever trains on the GPU ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from occworld_env.reward import TERMS, discomfort, reward_terms
 from occworld_env.route import RoutePlace, locate
 from occworld_env.starts import Start, StartBank
 from occworld_env.step_graph import StepGraph
+from occworld_env.step_result import StepResult
 from occworld_env.vehicle import Command, Path, Vehicle, drive, frame_motion
 from scenes.grid import Grid
 from scenes.motion import relative
@@ -33,27 +33,6 @@ from scenes.route import route_raster
 
 _BODY = 10.0  # metres that a car may reach from its rear axle
 _ROUTE_END = 2.0  # metres before the end of a route at which it counts as driven
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step gives for B worlds.
-
-    Attributes:
-        observation: see `Simulator.observe`.
-        reward: float64 (B,), the sum of `rewards`.
-        terminated: bool (B,), collision, off-road or off-route.
-        truncated: bool (B,), time limit or end of the route.
-        rewards: weighted terms by name, float64 (B,) each.
-        info: what else is known, by name, (B, ...) each: see docs/environment.md.
-    """
-
-    observation: dict[str, Tensor]
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    rewards: dict[str, Tensor]
-    info: dict[str, Tensor]
 
 
 class Simulator:

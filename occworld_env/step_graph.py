@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from models.interface import Rollout
+from occworld_env.step_result import StepResult
 
 if TYPE_CHECKING:
-    from occworld_env.simulator import Simulator, StepResult
+    from occworld_env.simulator import Simulator
 
 _WARM_UP = 3  # steps before the capture, in which kernels are compiled and libraries take their workspaces
 
@@ -54,7 +53,7 @@ class StepGraph:
         self.action.copy_(action)
         self.graph.replay()
         self.simulator.path = self.path.clone()
-        return _map(torch.clone, self.result)
+        return self.result.clone()
 
 
 def step_in_place(simulator: Simulator, action: Tensor) -> StepResult:
@@ -62,9 +61,8 @@ def step_in_place(simulator: Simulator, action: Tensor) -> StepResult:
     state, rollout = simulator.state, simulator.rollout
     simulator.state, simulator.rollout = Rollout(dict(state.tensors)), Rollout(dict(rollout.tensors))
     try:
-        result = simulator.advance(action)
         # What is given out is copied first, since some of it is a view of what is written to next.
-        result = _map(torch.clone, result)
+        result = simulator.advance(action).clone()
         for kept, new in ((state, simulator.state), (rollout, simulator.rollout)):
             for name, tensor in kept.tensors.items():
                 if new[name] is not tensor:
@@ -72,12 +70,3 @@ def step_in_place(simulator: Simulator, action: Tensor) -> StepResult:
     finally:
         simulator.state, simulator.rollout = state, rollout
     return result
-
-
-def _map(function: Callable[[Tensor], Tensor], result: Any) -> Any:
-    """A result with `function` applied to each of its tensors, in dicts too."""
-    if isinstance(result, Tensor):
-        return function(result)
-    if isinstance(result, dict):
-        return {name: _map(function, item) for name, item in result.items()}
-    return type(result)(**{item.name: _map(function, getattr(result, item.name)) for item in fields(result)})

@@ -14,8 +14,9 @@ from occworld_env.config import MAX_EPISODE_STEPS, EnvConfig, make_config
 from occworld_env.info import vector_info
 from occworld_env.loading import ModelSource, SceneSource
 from occworld_env.picture import Picture
-from occworld_env.simulator import Simulator, StepResult
+from occworld_env.simulator import Simulator
 from occworld_env.spaces import action_space, from_action, observation_space, to_numpy
+from occworld_env.step_result import StepResult
 
 
 class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):

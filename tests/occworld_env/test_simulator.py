@@ -15,8 +15,9 @@ from torch import Tensor
 from models.warp import WarpWorldModel
 from occworld_env import VECTOR_FIELDS, EnvConfig
 from occworld_env.observation import BEV_CHANNELS
-from occworld_env.simulator import Simulator, StepResult
+from occworld_env.simulator import Simulator
 from occworld_env.starts import StartKey
+from occworld_env.step_result import StepResult
 from scenes.grid import CLASS_ID, MINI, Grid
 from scenes.scene import Scene
 

@@ -23,8 +23,9 @@ from models.pretrained import from_pretrained
 from models.world_model import LearnedWorldModel
 from occworld_env.config import EnvConfig
 from occworld_env.footprint import Reach
-from occworld_env.simulator import Simulator, StepResult
+from occworld_env.simulator import Simulator
 from occworld_env.step_graph import StepGraph, step_in_place
+from occworld_env.step_result import StepResult
 
 WORLDS = 2
 
