@@ -44,7 +44,7 @@ class Job:
 
 def drive(job: Job) -> Episode:
     """Drive one episode in this process."""
-    with _threads(job.threads):
+    with threads(job.threads):
         env = open_world(job.world, job.settings)
 
         def load(env: Any) -> Any:
@@ -115,7 +115,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Torch computes with `count` threads inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
