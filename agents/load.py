@@ -16,8 +16,8 @@ from agents.planner import Planner
 def load_planner(spec: str, env: Any, seed: int = 0) -> Planner:
     """The planner that `spec` names, ready to drive `env`; raises ValueError on a name that is none.
 
-    env: a single or vector environment of this project, already reset, so that the size of the car is known. `module:object` may
-    be a planner, or a class or function that makes one; it is given `env` and `seed` where it takes arguments of that name.
+    env: a single or vector environment of this project, already reset, so that the size of the car is known. `module:object`
+    may be a planner, or a class or function that makes one; it is given `env` and `seed` where it takes arguments so named.
     """
     if spec == "cv":
         return ConstantVelocity()

@@ -10,7 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-agent-flow", "train-world-model", "train-agent", "evaluate")
+COMMANDS = (
+    "demo",
+    "play",
+    "make-scenes",
+    "train-tokenizer",
+    "train-agent-flow",
+    "train-world-model",
+    "train-agent",
+    "evaluate",
+)
 EXTRAS = {
     "stable_baselines3": "agents",
     "libsumo": "sumo",

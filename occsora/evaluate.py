@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -147,16 +148,19 @@ def _counter(bar: Progress, name: str, total: int) -> Callable[[int], None]:
 
 def table(found: Results, world: str) -> Table:
     """The ranking in one world: means with intervals, events in percent of episodes."""
-    rows = Table(title=f"{world}: {len(found.scenes)} episodes a planner", title_justify="left")
-    rows.add_column("planner", style="cyan", overflow="fold")
+    title = f"{world}: {len(found.scenes)} episodes a planner"
+    rows = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    rows.add_column("planner", style="cyan", overflow="fold", min_width=7)
     for name in ("score", "interval", "progress", "safety", "hits", "at fault", "off-road", "off-route"):
-        rows.add_column(name, justify="right", no_wrap=name in ("score", "interval"))
+        rows.add_column(name, justify="right", no_wrap=True)
     for planner in found.ranking(world):
         score, progress, safety = (found.mean(world, planner, term) for term in ("score", "route_progress", "safety"))
         events = [found.mean(world, planner, term).value for term in ("collision", "at_fault", "offroad", "offroute")]
         cells = [f"{score.value:.2f}", f"{score.low:.2f}-{score.high:.2f}", f"{progress.value:.2f}", f"{safety.value:.2f}"]
         rows.add_row(planner, *cells, *[f"{100 * share:.0f} %" for share in events])
-    rows.caption = f"score: progress times safety; interval: 95 %, bootstrap over {found.unit}; hits: collisions, at fault or not"
+    rows.caption = (
+        f"score: progress times safety; interval: 95 %, bootstrap over {found.unit}; hits: collisions, at fault or not"
+    )
     return rows
 
 
@@ -164,14 +168,12 @@ def _trust(found: Results, cases: dict[str, dict[str, optimism.Detection]]) -> I
     """Lines on whether the first world can be believed."""
     dream = found.worlds[0]
     for other in found.worlds[1:]:
-        for name, trivial in (("all planners", True), ("without stop and random", False)):
-            agreement = found.agreement(dream, other, trivial)
-            if agreement is not None:
-                tau, clear = agreement.tau, agreement.clear_tau
-                yield (
-                    f"{dream} against {other}, {name}: Kendall tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}); "
-                    f"{clear.value:.2f} of the {agreement.clear_pairs} of {agreement.pairs} pairs that {other} tells apart"
-                )
+        for name, agreement in found.agreements(dream, other).items():
+            tau, clear = agreement.tau, agreement.clear_tau
+            yield (
+                f"{dream} against {other}, {name}: Kendall tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}); "
+                f"{clear.value:.2f} of the {agreement.clear_pairs} of {agreement.pairs} pairs that {other} tells apart"
+            )
     for event, item in cases.get("all", {}).items():
         if item.true:
             share = item.recall

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,25 @@ from agents.evaluation.results import Results
 
 COLOURS = ("#2563eb", "#d97706", "#0f9d76")
 _INK, _QUIET, _LINE = "#1f2733", "#6b7686", "#e3e7ed"
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "occsora",  # the same report twice is the same file
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.labelcolor": _QUIET,
+    "axes.edgecolor": _LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "xtick.color": _QUIET,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
 
 
 def ranking_figure(results: Results) -> str:
@@ -54,41 +75,16 @@ def scatter_figure(results: Results, dream: str, reference: str) -> str:
         return _svg(figure, pyplot)
 
 
-def _style() -> Any:
-    """Matplotlib's pyplot in the report's style, inside a `with`."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _style() -> Iterator[Any]:
+    """Matplotlib's pyplot, in the report's style inside the block."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "occsora",  # the same report twice is the same file
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 9.5,
-        "text.color": _INK,
-        "axes.labelcolor": _QUIET,
-        "axes.edgecolor": _LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": _LINE,
-        "xtick.color": _QUIET,
-        "ytick.color": _INK,
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-    }
-
-    @contextmanager
-    def styled() -> Any:
-        with matplotlib.rc_context(settings):
-            yield pyplot
-
-    return styled()
+    with matplotlib.rc_context(_SETTINGS):
+        yield pyplot
 
 
 def _svg(figure: Any, pyplot: Any) -> str:

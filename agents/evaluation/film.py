@@ -6,6 +6,7 @@ import base64
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -48,7 +49,10 @@ def draw(episode: Episode, frame: int, note: str = "") -> Array:
         heading=float(pose[2]),
     )
     image = draw_bev(_voxels(episode, frame), episode.grid, SIZE, overlay)
-    draw_text(image, f"{frame * episode.frame_dt:5.2f} s   {3.6 * episode.speed[frame * every]:3.0f} km/h", (10, 10), 22, _QUIET)
+    image[: 56 if note else 32] //= 3  # so that text can be read on any ground
+    draw_text(
+        image, f"{frame * episode.frame_dt:5.2f} s   {3.6 * episode.speed[frame * every]:3.0f} km/h", (10, 10), 22, _QUIET
+    )
     if note:
         draw_text(image, note, (10, 32), 30, _LOUD)
     return image
@@ -68,8 +72,9 @@ def _voxels(episode: Episode, frame: int) -> Array:
 def _video(pictures: list[Array], fps: float) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        options = {"fps": fps, "codec": "libx264", "macro_block_size": 1, "ffmpeg_log_level": "error"}
-        with imageio.get_writer(path, output_params=["-crf", _QUALITY, "-movflags", "+faststart"], **options) as writer:
+        options: Any = {"fps": fps, "codec": "libx264", "macro_block_size": 1, "ffmpeg_log_level": "error"}
+        writer: Any = imageio.get_writer(path, output_params=["-crf", _QUALITY, "-movflags", "+faststart"], **options)
+        with writer:
             for picture in pictures:
                 writer.append_data(picture)
         return _uri("video/mp4", path.read_bytes())

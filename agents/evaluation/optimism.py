@@ -30,7 +30,13 @@ from scenes.scene import Scene
 
 _TRIES = 150  # moments tried for one path
 _COLLISION, _OFFROAD = "collision", "off-road"
-EVENTS = ("collision", "collision with a vehicle", "collision with a pedestrian or cyclist", "collision with what stands", "off-road")
+EVENTS = (
+    "collision",
+    "collision with a vehicle",
+    "collision with a pedestrian or cyclist",
+    "collision with what stands",
+    "off-road",
+)
 
 
 @dataclass(frozen=True)

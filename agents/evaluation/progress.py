@@ -26,7 +26,7 @@ def progress_ratio(ego: float, expert: float) -> float:
 def expert_progress(episode: Episode) -> float:
     """`progress_ratio` over the time for which both the episode and the recorded driver go on, 1 where none is recorded.
 
-    An episode that ends early is counted to its horizon: an ego that crashed stays where it is, while the recorded one drives on.
+    An episode that ends early is counted to its horizon: an ego that crashed stays where it is, and the recorded one drives on.
     """
     if len(episode.expert) < 2:
         return 1.0

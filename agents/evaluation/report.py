@@ -87,10 +87,7 @@ def context(
                 "dream": dream,
                 "reference": reference,
                 "figure": scatter_figure(results, dream, reference),
-                "rows": [
-                    (name, results.agreement(dream, reference, trivial))
-                    for name, trivial in (("all planners", True), ("without stop and random", False))
-                ],
+                "rows": results.agreements(dream, reference),
             }
             for dream, reference in pairs
         ],
@@ -141,11 +138,11 @@ def _collisions(results: Results) -> dict[str, tuple[list[str], dict[str, dict[s
 
 def _estimate(item: Estimate, digits: int = 2) -> str:
     if not np.isfinite(item.value):
-        return "–"
+        return "-"
     return f"{item.value:.{digits}f} [{item.low:.{digits}f}, {item.high:.{digits}f}]"
 
 
 def _percent(item: Estimate) -> str:
     if not np.isfinite(item.value):
-        return "–"
+        return "-"
     return f"{100 * item.value:.0f} % [{100 * item.low:.0f}, {100 * item.high:.0f}]"

@@ -74,13 +74,15 @@ class Results:
                 fault[result.scores.hit] += int(result.scores.at_fault)
         return {name: (every[name], fault[name]) for name in sorted(every)}
 
-    def agreement(self, dream: str, reference: str, trivial: bool = True) -> RankAgreement | None:
-        """How two worlds agree on the planners, with the trivial ones or without; None for fewer than two planners."""
-        names = list(self.planners)
-        kept = names if trivial else [names[place] for place in without_trivial(names)]
-        if len(kept) < 2:
-            return None
-        here, there = (np.stack([self.values(world, name, "score") for name in kept]) for world in (dream, reference))
+    def agreements(self, dream: str, reference: str) -> dict[str, RankAgreement]:
+        """How two worlds agree on all planners, and on those that are not trivial where some are; none for fewer than two."""
+        kept = {"all planners": list(self.planners)}
+        if len(others := without_trivial(self.planners)) < len(self.planners):
+            kept["without stop and random"] = others
+        return {name: self._agreement(dream, reference, group) for name, group in kept.items() if len(group) > 1}
+
+    def _agreement(self, dream: str, reference: str, planners: list[str]) -> RankAgreement:
+        here, there = (np.stack([self.values(world, name, "score") for name in planners]) for world in (dream, reference))
         return rank_agreement(here, there, self.weights)
 
 
@@ -98,9 +100,9 @@ def as_json(results: Results) -> dict[str, Any]:
     for world in results.worlds:
         told["worlds"][world] = {planner: _told(results, world, planner) for planner in results.ranking(world)}
     for other in results.worlds[1:]:
-        pair = {name: results.agreement(results.worlds[0], other, name == "all") for name in ("all", "without trivial")}
+        found = results.agreements(results.worlds[0], other)
         told["agreement"][f"{results.worlds[0]} against {other}"] = {
-            name: _finite(asdict(found)) if found else None for name, found in pair.items()
+            name: _finite(asdict(item)) for name, item in found.items()
         }
     return told
 

@@ -17,8 +17,8 @@ OVERSPEED = 2.23  # m/s, mean excess over the limit that costs all of the term
 def beside_drivable(ground: Array, points: Array, grid: Grid) -> Array:
     """Metres (N,) from points (N, 2) of the ego frame to the nearest drivable column around them, 0 on one.
 
-    ground: class ids (X, Y). Looks at the column a point is in and its eight neighbours; infinity where none is drivable. A point
-    on a column of unknown ground (a hole, or what stands on it hides it) or beyond the grid counts as on drivable ground.
+    ground: class ids (X, Y). Looks at the column a point is in and its eight neighbours; infinity where none is drivable. A
+    point on a column of unknown ground (a hole, or what stands on it hides it) or beyond the grid counts as on drivable ground.
     """
     column, inside = columns_at(points, grid)
     unknown = ~inside | (ground[column[:, 0], column[:, 1]] == FREE)
@@ -53,8 +53,8 @@ def drivable_area_compliance(episode: Episode) -> float:
 def route_direction_compliance(gained: Array, step_seconds: float) -> float:
     """nuPlan's thresholds of driving direction, on the metres lost along the ego's own route within a second.
 
-    1 below AGAINST_SOME, 0 above AGAINST_MUCH, else 0.5. nuPlan asks for the direction of the lane that the ego is in; lanes are
-    not known here, so driving in an oncoming lane in the route's direction goes unnoticed.
+    1 below AGAINST_SOME, 0 above AGAINST_MUCH, else 0.5. nuPlan asks for the direction of the lane that the ego is in; lanes
+    are not known here, so driving in an oncoming lane in the route's direction goes unnoticed.
 
     gained: metres along the route after each environment step (K + 1,), step_seconds apart.
     """

@@ -106,7 +106,9 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         differ = sorted(name for name in told.keys() | found.keys() if told.get(name) != found.get(name))
         if differ:
-            raise ValueError(f"--out: {folder} holds episodes of another evaluation, other in {', '.join(differ)}; name another folder")
+            raise ValueError(
+                f"--out: {folder} holds episodes of another evaluation, other in {', '.join(differ)}; name another folder"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(".settings.partial.json")

@@ -43,8 +43,9 @@ class Scores:
         safety: no_at_fault_collision, and 0 where the ego left the road or its route.
         voxel_pdms: PDMS's formula of the terms below.
         voxel_cls: nuPlan's formula of the terms below.
-        no_at_fault_collision, drivable_area, making_progress, route_direction: multipliers, see collisions.py, road.py, progress.py.
-        expert_progress, time_to_collision, target_speed, comfort: weighted terms.
+        no_at_fault_collision, drivable_area, making_progress, route_direction: multipliers.
+        expert_progress, time_to_collision, target_speed, comfort: weighted terms. See collisions.py,
+            road.py, progress.py, time_to_collision.py and comfort.py.
         collision, at_fault, offroad, offroute: 1 where it happened, which ended the episode (at_fault: the ego's fault).
         least_ttc: seconds, infinity for none below 3 s.
         hit: class that was hit, empty for none. collision_type: how, see `collisions.CollisionType`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -55,6 +56,6 @@ def _concordance(first: Array, second: Array, pairs: list[tuple[int, int]]) -> f
     return float(np.mean(signs)) if signs else np.nan
 
 
-def without_trivial(planners: list[str]) -> list[int]:
-    """Positions of the planners that are none of TRIVIAL."""
-    return [place for place, name in enumerate(planners) if name not in TRIVIAL]
+def without_trivial(planners: Sequence[str]) -> list[str]:
+    """The planners that are none of TRIVIAL."""
+    return [name for name in planners if name not in TRIVIAL]
