@@ -151,12 +151,12 @@ def table(found: Results, world: str) -> Table:
     title = f"{world}: {len(found.scenes)} episodes a planner"
     rows = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     rows.add_column("planner", style="cyan", overflow="fold", min_width=7)
-    for name in ("score", "interval", "progress", "safety", "hits", "at fault", "off-road", "off-route"):
+    for name in ("score", "interval", "progress", "hits", "at fault", "off-road", "off-route"):
         rows.add_column(name, justify="right", no_wrap=True)
     for planner in found.ranking(world):
-        score, progress, safety = (found.mean(world, planner, term) for term in ("score", "route_progress", "safety"))
+        score, progress = (found.mean(world, planner, term) for term in ("score", "route_progress"))
         events = [found.mean(world, planner, term).value for term in ("collision", "at_fault", "offroad", "offroute")]
-        cells = [f"{score.value:.2f}", f"{score.low:.2f}-{score.high:.2f}", f"{progress.value:.2f}", f"{safety.value:.2f}"]
+        cells = [f"{score.value:.2f}", f"{score.low:.2f}-{score.high:.2f}", f"{progress.value:.2f}"]
         rows.add_row(planner, *cells, *[f"{100 * share:.0f} %" for share in events])
     rows.caption = (
         f"score: progress times safety; interval: 95 %, bootstrap over {found.unit}; hits: collisions, at fault or not"
