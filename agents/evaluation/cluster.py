@@ -20,7 +20,8 @@ def cluster(workers: int, address: str | None, threads: int = 1) -> Iterator[Non
     Raises ImportError where ray is not installed, ConnectionError where no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as ray's own warning asks
+    os.environ.setdefault("RAY_worker_niceness", "0")  # ray's 15 would let anything else on the machine go first
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -128,13 +129,13 @@ def save_episode(episode: Episode, path: Path) -> None:
 def load_episode(path: Path) -> Episode:
     """Read what `save_episode` wrote; raises ValueError that names the file where it is no such thing."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             told = json.loads(str(data["told"]))
             arrays = {name: data[name] for name in _arrays()}
         place, grid = StartState(**told.pop("place")), told.pop("grid")
         grid = Grid(tuple(grid["shape"]), grid["voxel"], tuple(grid["origin"]))
         return Episode(place=place, grid=grid, **told, **arrays)
-    except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path}: expected a recorded episode ({SUFFIX}), found something else: {error}") from error

@@ -33,7 +33,7 @@ def test_what_is_written_is_read(drive_straight: Make, last_step_hits: Crash, tm
     assert [item.name for item in path.parent.iterdir()] == ["0.npz"]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"\x80\x04K\x00."])
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 begins like one", b"\x80\x04K\x00."])
 def test_other_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "other.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"other\.npz: expected a recorded episode"):
