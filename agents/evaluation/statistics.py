@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, kendalltau
+from scipy.stats import binomtest
 
 Array = np.ndarray
 RESAMPLES = 2000
@@ -71,8 +71,13 @@ def proportion(count: int, total: int) -> Estimate:
     return Estimate(count / total, float(found.low), float(found.high))
 
 
-def tau(first: Array, second: Array) -> float:
-    """Kendall's tau-b of two scores of the same planners (P,); NaN for fewer than two or where one does not tell them apart."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return np.nan
-    return float(kendalltau(first, second).statistic)
+def tau(first: Array, second: Array) -> Array:
+    """Kendall's tau-b (...) of two scores of the same planners (..., P); NaN where one tells none of them apart.
+
+    As `scipy.stats.kendalltau`, for many resamples at once.
+    """
+    a, b = np.triu_indices(first.shape[-1], 1)
+    here, there = np.sign(first[..., a] - first[..., b]), np.sign(second[..., a] - second[..., b])
+    told = np.sqrt(np.abs(here).sum(-1) * np.abs(there).sum(-1))
+    with np.errstate(invalid="ignore"):
+        return (here * there).sum(-1) / told

@@ -38,22 +38,25 @@ def rank_agreement(dream: Array, reference: Array, weights: Array) -> RankAgreem
     truth = [estimate(row, weights) for row in reference]
     clear = [(a, b) for a, b in pairs if not truth[a].overlaps(truth[b])]
     there, here = resampled_means(reference.T, weights), resampled_means(dream.T, weights)
-    taus = np.array([tau(*means) for means in zip(here, there, strict=True)])
-    clear_taus = np.array([_concordance(*means, clear) for means in zip(here, there, strict=True)])
     means = dream.mean(axis=1), reference.mean(axis=1)
     return RankAgreement(
         planners=len(dream),
-        tau=Estimate(tau(*means), *interval(taus)),
-        clear_tau=Estimate(_concordance(*means, clear), *interval(clear_taus)),
+        tau=Estimate(float(tau(*means)), *interval(tau(here, there))),
+        clear_tau=Estimate(float(_concordance(*means, clear)), *interval(_concordance(here, there, clear))),
         clear_pairs=len(clear),
         pairs=len(pairs),
     )
 
 
-def _concordance(first: Array, second: Array, pairs: list[tuple[int, int]]) -> float:
-    """Mean over pairs of planners: 1 where both worlds order them alike, -1 where not, 0 for a tie; NaN for no pair."""
-    signs = [np.sign(first[a] - first[b]) * np.sign(second[a] - second[b]) for a, b in pairs]
-    return float(np.mean(signs)) if signs else np.nan
+def _concordance(first: Array, second: Array, pairs: list[tuple[int, int]]) -> Array:
+    """Mean (...) over pairs of planners, of scores (..., P): 1 where both worlds order them alike, -1 where not, 0 for a tie.
+
+    NaN where there is no pair.
+    """
+    if not pairs:
+        return np.full(first.shape[:-1], np.nan)
+    a, b = np.array(pairs).T
+    return (np.sign(first[..., a] - first[..., b]) * np.sign(second[..., a] - second[..., b])).mean(-1)
 
 
 def without_trivial(planners: Sequence[str]) -> list[str]:

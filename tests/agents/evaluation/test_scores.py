@@ -60,7 +60,9 @@ def test_a_crash_at_fault_scores_nothing(drive_straight: Make, last_step_hits: C
 
 def test_an_object_halves(drive_straight: Make, last_step_hits: Crash) -> None:
     cone = ("traffic_cone", 34.0, 0.0, 0.0, 0.0, 1.6, 3.2)
-    scores = score_episode(drive_straight(speed=8.0, steps=8, agents=(cone,), collision_class=last_step_hits("traffic_cone", 8)))
+    scores = score_episode(
+        drive_straight(speed=8.0, steps=8, agents=(cone,), collision_class=last_step_hits("traffic_cone", 8))
+    )
     assert scores.score == pytest.approx(0.4)
     assert scores.voxel_pdms == pytest.approx(0.5 * (5 + 0 + 2) / 12)  # and the time to collision is 0
 
