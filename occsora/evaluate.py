@@ -88,12 +88,14 @@ def run(config: Evaluate) -> None:
 def plan(config: Evaluate) -> list[Job]:
     """All episodes to drive; claims the output folder for these settings."""
     settings = WorldSettings(None if config.scenes is None else str(config.scenes), config.model, config.device)
-    first = "dream" if "dream" in config.worlds else config.worlds[0]
-    same = {"seed": config.seed, "max_seconds": config.max_seconds, "threads": config.threads, "starts": first}
+    worlds = sorted(config.worlds, key=lambda name: name != "dream")
+    same = {"seed": config.seed, "max_seconds": config.max_seconds, "threads": config.threads, "worlds": sorted(worlds)}
     claim(config.out, fingerprint(settings) | same)
-    starts = draw_starts(open_world(first, settings), config.episodes, config.seed)
+    with threads(config.threads):
+        envs = [open_world(name, settings) for name in worlds]
+        starts = draw_starts(envs, config.episodes, config.seed, config.max_seconds)
     return [
-        Job(world, planner, place, settings, config.max_seconds, config.threads)
+        Job(world, planner, place, settings, config.threads)
         for world in config.worlds
         for planner in config.planners
         for place in starts

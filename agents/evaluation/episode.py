@@ -26,7 +26,7 @@ class StartState:
     Attributes:
         number: position in the list of starts.
         scene: name of the scene. ego: id of the ego's track in it.
-        start: seconds in the scene.
+        start: seconds in the scene. seconds: how long the episode lasts at most.
         seed: of the imagined or simulated future, and of the planner's own randomness.
     """
 
@@ -34,6 +34,7 @@ class StartState:
     scene: str
     ego: str
     start: float
+    seconds: float
     seed: int
 
 

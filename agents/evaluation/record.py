@@ -19,8 +19,8 @@ Array = np.ndarray
 LoadPlanner = Callable[[Any], Planner]
 
 
-def record(env: Any, load: LoadPlanner, place: StartState, world: str, planner: str, max_seconds: float) -> Episode:
-    """Drive from `place` until the episode ends, `max_seconds` at most, and return its record.
+def record(env: Any, load: LoadPlanner, place: StartState, world: str, planner: str) -> Episode:
+    """Drive from `place` until the episode ends and return its record.
 
     env: an OccSoraEnv or one with the same simulator, without Gymnasium's wrappers. load: makes the planner, once the car that
     it is to drive is known. world, planner: names, for the record.
@@ -30,7 +30,7 @@ def record(env: Any, load: LoadPlanner, place: StartState, world: str, planner: 
     driver = load(env)
     driver.reset()
     sheet = _Sheet(env.simulator)
-    steps = max(1, math.floor(max_seconds / env.simulator.step_seconds + 1e-9))
+    steps = max(1, math.floor(place.seconds / env.simulator.step_seconds + 1e-9))
     for _ in range(steps):
         observation, reward, terminated, truncated, info = env.step(driver.act(observation, info))
         sheet.add(env.simulator, float(reward), info)

@@ -30,7 +30,7 @@ class Job:
 
     Attributes:
         world: name of the world. planner: what `agents.load.load_planner` takes. place: where it begins.
-        settings: what the world is made of. max_seconds: how long it lasts at most.
+        settings: what the world is made of.
         threads: of torch; the last bits of what a network says depend on them, so they are the same wherever it is driven.
     """
 
@@ -38,7 +38,6 @@ class Job:
     planner: str
     place: StartState
     settings: WorldSettings
-    max_seconds: float
     threads: int = 1
 
 
@@ -51,7 +50,7 @@ def drive(job: Job) -> Episode:
             return load_planner(job.planner, env, seed=job.place.seed % 2**31)
 
         try:
-            return record(env, load, job.place, job.world, job.planner, job.max_seconds)
+            return record(env, load, job.place, job.world, job.planner)
         except (ValueError, OSError, ImportError) as error:
             where = f"{job.planner} in {job.world}, episode {job.place.number} ({job.place.scene}, {job.place.ego})"
             raise type(error)(f"{where}: {error}") from error

@@ -29,7 +29,8 @@ class WorldSettings:
 
     Attributes:
         scenes: folder or file that starts come from, None for the bundled scenes.
-        model: world model of `dream`: a name, a folder or a hub id, None for the bundled one.
+        model: world model of `dream`: a name, a folder or a hub id, "warp" for the rigid baseline, None for the bundled one. Of
+            `reference` it decides grid and clock alone.
         device: where world model and simulator live.
     """
 
@@ -51,10 +52,8 @@ def check_worlds(names: tuple[str, ...]) -> None:
 def open_world(name: str, settings: WorldSettings) -> Any:
     """The environment of a world without Gymnasium's wrappers; one and the same in a process for the same arguments."""
     arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device}
-    if name == "warp":
-        arguments["world_model"] = WarpWorldModel(MINI)
-    elif name == "dream":
-        arguments["world_model"] = settings.model
+    warp = "warp" in (name, settings.model)
+    arguments["world_model"] = WarpWorldModel(MINI) if warp else settings.model
     return gymnasium.make(WORLDS[name], **arguments).unwrapped
 
 

@@ -49,7 +49,7 @@ def make_episode(speed: float = 8.0, steps: int = 8, agents: tuple[Agent, ...] =
     episode = Episode(
         world="dream",
         planner="cv",
-        place=StartState(0, "street", "ego", 3.0, 7),
+        place=StartState(0, "street", "ego", 3.0, 40.0, 7),
         grid=MINI,
         box=BOX,
         route=np.stack((np.arange(-20.0, 400.0, 2.0), np.zeros(210)), axis=-1),

@@ -35,7 +35,7 @@ def results(drive_straight: Make, last_step_hits: Crash) -> Results:
     crash = drive_straight(speed=8.0, steps=8, agents=(car,), collision_class=last_step_hits("car", 8))
     drives = {"<b>cv</b>": crash, "idm": drive_straight(speed=8.0, steps=8), "stop": drive_straight(speed=0.0, steps=8)}
     episodes = [
-        replace(episode, world=world, planner=planner, place=StartState(number, f"street {number}", "ego", 1.0, number))
+        replace(episode, world=world, planner=planner, place=StartState(number, f"street {number}", "ego", 1.0, 4.0, number))
         for world in ("dream", "reference")
         for planner, episode in drives.items()
         for number in range(3)
