@@ -24,6 +24,7 @@ from agents.evaluation.report import Settings, films_wanted, write_report
 from agents.evaluation.results import Results, score_all
 from agents.evaluation.runner import Job, claim, drive_all, drive_here, threads
 from agents.evaluation.starts import draw_starts
+from agents.evaluation.statistics import Estimate
 from agents.evaluation.worlds import WorldSettings, check_worlds, fingerprint, open_world
 
 
@@ -89,7 +90,7 @@ def plan(config: Evaluate) -> list[Job]:
     """All episodes to drive; claims the output folder for these settings."""
     settings = WorldSettings(None if config.scenes is None else str(config.scenes), config.model, config.device)
     worlds = sorted(config.worlds, key=lambda name: name != "dream")
-    same = {"seed": config.seed, "max_seconds": config.max_seconds, "threads": config.threads, "worlds": sorted(worlds)}
+    same = {"seed": config.seed, "max_seconds": config.max_seconds, "threads": config.threads}
     claim(config.out, fingerprint(settings) | same)
     with threads(config.threads):
         envs = [open_world(name, settings) for name in worlds]
@@ -171,18 +172,18 @@ def _trust(found: Results, cases: dict[str, dict[str, optimism.Detection]]) -> I
     dream = found.worlds[0]
     for other in found.worlds[1:]:
         for name, agreement in found.agreements(dream, other).items():
-            tau, clear = agreement.tau, agreement.clear_tau
-            yield (
-                f"{dream} against {other}, {name}: Kendall tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}); "
-                f"{clear.value:.2f} of the {agreement.clear_pairs} of {agreement.pairs} pairs that {other} tells apart"
-            )
+            told, clear = f"{dream} against {other}, {name}", agreement.clear_tau
+            yield f"{told}: Kendall tau {_told(agreement.tau)}"
+            if agreement.clear_pairs:
+                pairs = f"{agreement.clear_pairs} of {agreement.pairs} pairs that {other} tells apart"
+                yield f"{told}, the {pairs}: {_told(clear)}"
     for event, item in cases.get("all", {}).items():
         if item.true:
-            share = item.recall
-            yield (
-                f"{dream} shows {item.shown} of {item.true} true events of type {event}: "
-                f"recall {share.value:.2f} ({share.low:.2f} to {share.high:.2f})"
-            )
+            yield f"{dream} shows {item.shown} of {item.true} true events, {event}: recall {_told(item.recall)}"
+
+
+def _told(item: Estimate) -> str:
+    return f"{item.value:.2f} ({item.low:.2f} to {item.high:.2f})"
 
 
 def _settings(config: Evaluate) -> Settings:
