@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -19,13 +20,14 @@ from rich.table import Table
 
 from agents.evaluation import optimism, results
 from agents.evaluation.cluster import cluster, drive_on_ray
-from agents.evaluation.episode import Episode
+from agents.evaluation.episode import Episode, StartState
 from agents.evaluation.report import Settings, films_wanted, write_report
 from agents.evaluation.results import Results, score_all
 from agents.evaluation.runner import Job, claim, drive_all, drive_here, threads
 from agents.evaluation.starts import draw_starts
 from agents.evaluation.statistics import Estimate
 from agents.evaluation.worlds import WorldSettings, check_worlds, fingerprint, open_world
+from agents.load import load_planner
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def plan(config: Evaluate) -> list[Job]:
     with threads(config.threads):
         envs = [open_world(name, settings) for name in worlds]
         starts = draw_starts(envs, config.episodes, config.seed, config.max_seconds)
+        _check_planners(config, envs[0], starts[0])
     return [
         Job(world, planner, place, settings, config.threads)
         for world in config.worlds
@@ -116,16 +119,32 @@ def _check(config: Evaluate) -> None:
         raise ValueError(f"--max-seconds: expected a positive number, found {config.max_seconds}")
     if config.scenes is not None and not config.scenes.exists():
         raise FileNotFoundError(f"--scenes: {config.scenes} does not exist")
+    for library in ("jinja2", "matplotlib", *["ray"] * _apart(config)):  # missing ones show before hours are driven
+        importlib.import_module(library)
+
+
+def _apart(config: Evaluate) -> bool:
+    """Whether ray drives."""
+    return config.workers > 0 or config.address is not None
+
+
+def _check_planners(config: Evaluate, env: Any, place: StartState) -> None:
+    """Load each planner once, so that a wrong name shows before hours are driven."""
+    env.reset(seed=0, options={"scene": place.scene, "ego": place.ego, "start": place.start})
+    for planner in config.planners:
+        try:
+            load_planner(planner, env)
+        except ValueError as error:
+            raise ValueError(f"--planners: {planner}: {error}") from error
 
 
 def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> list[Episode]:
     def spread(missing: list[Job]) -> Iterator[Episode]:
         return drive_on_ray(missing, config.workers)
 
-    apart = config.workers > 0 or config.address is not None
-    place = cluster(max(config.workers, 1), config.address, config.threads) if apart else nullcontext()
+    place = cluster(max(config.workers, 1), config.address, config.threads) if _apart(config) else nullcontext()
     with place:
-        return drive_all(jobs, config.out, spread if apart else drive_here, done)
+        return drive_all(jobs, config.out, spread if _apart(config) else drive_here, done)
 
 
 def _counterfactuals(config: Evaluate, bar: Progress) -> dict[str, dict[str, optimism.Detection]]:

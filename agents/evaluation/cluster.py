@@ -55,7 +55,7 @@ def drive_on_ray(jobs: list[Job], workers: int) -> Iterator[Episode]:
             try:
                 yield ray.get(reference)
             except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+                raise error.cause from error
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 where = f"{job.planner} in {job.world}, episode {job.place.number}"
                 raise RuntimeError(f"{where}: its worker was lost {RETRIES + 1} times") from error

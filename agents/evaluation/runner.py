@@ -51,9 +51,9 @@ def drive(job: Job) -> Episode:
 
         try:
             return record(env, load, job.place, job.world, job.planner)
-        except (ValueError, OSError, ImportError) as error:
+        except ValueError as error:
             where = f"{job.planner} in {job.world}, episode {job.place.number} ({job.place.scene}, {job.place.ego})"
-            raise type(error)(f"{where}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
 
 
 def drive_here(jobs: Iterable[Job]) -> Iterator[Episode]:

@@ -86,7 +86,7 @@ def test_recorded_scenes_are_evaluated(shared_data: Path, tmp_path: Path) -> Non
         (["--episodes", "0"], "--episodes: expected 1 or more, found 0"),
         (["--max-seconds", "-1"], "--max-seconds: expected a positive number, found -1"),
         (["--scenes", "nowhere"], "--scenes: nowhere does not exist"),
-        (["--planners", "telepathy"], "telepathy in warp, episode 0"),
+        (["--planners", "telepathy"], "--planners: telepathy: planner: expected"),
         (["--seed", "1"], "holds episodes of another evaluation, other in seed"),
     ],
 )
