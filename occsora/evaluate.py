@@ -73,8 +73,8 @@ def run(config: Evaluate) -> None:
     console = Console()
     jobs = plan(config)
     with _progress(console) as bar:
-        episodes = _drive(config, jobs, _counter(bar, "driving", len(jobs)))
-        found = score_all(config.worlds, config.planners, episodes)
+        paths = _drive(config, jobs, _counter(bar, "driving", len(jobs)))
+        found = score_all(config.worlds, config.planners, paths, _counter(bar, "scoring", len(jobs)))
         cases = _counterfactuals(config, bar)
         told = results.as_json(found) | {"counterfactuals": optimism.as_json(cases)}
         report = config.out / "report.html"
@@ -138,7 +138,7 @@ def _check_planners(config: Evaluate, env: Any, place: StartState) -> None:
             raise ValueError(f"--planners: {planner}: {error}") from error
 
 
-def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> list[Episode]:
+def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> list[Path]:
     def spread(missing: list[Job]) -> Iterator[Episode]:
         return drive_on_ray(missing, config.workers)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.evaluation.episode import load_episode
 from agents.evaluation.figures import ranking_figure, scatter_figure, shade
 from agents.evaluation.film import film
 from agents.evaluation.optimism import EVENTS, Detection
@@ -105,7 +106,7 @@ def films_wanted(results: Results, films: int) -> int:
 
 
 def _failed(result: Result) -> bool:
-    return result.episode.ending in _FAILED
+    return result.scores.ending in _FAILED
 
 
 def _failures(results: Results, world: str, films: int, filmed: Callable[[int], None]) -> list[Failure]:
@@ -113,9 +114,9 @@ def _failures(results: Results, world: str, films: int, filmed: Callable[[int], 
     rows = []
     for planner in results.ranking(world):
         failed = [item for item in results.table[world, planner] if _failed(item)]
-        failed.sort(key=lambda item: (-item.scores.at_fault, -item.scores.collision, item.episode.place.number))
+        failed.sort(key=lambda item: (-item.scores.at_fault, -item.scores.collision, item.place.number))
         for item in failed[:films]:
-            rows.append(Failure(item, what_failed(item), *film(item.episode, what_failed(item))))
+            rows.append(Failure(item, what_failed(item), *film(load_episode(item.path), what_failed(item))))
             filmed(1)
     return rows
 
@@ -124,7 +125,7 @@ def what_failed(result: Result) -> str:
     """A few words on how an episode failed."""
     if result.scores.hit:
         return f"hit: {result.scores.hit.replace('_', ' ')}"
-    return {"offroad": "left the road", "offroute": "left its route"}[result.episode.ending]
+    return {"offroad": "left the road", "offroute": "left its route"}[result.scores.ending]
 
 
 def _collisions(results: Results) -> dict[str, tuple[list[str], dict[str, dict[str, tuple[int, int]]]]]:

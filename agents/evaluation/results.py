@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.evaluation.episode import Episode
+from agents.evaluation.episode import StartState, load_episode
 from agents.evaluation.scores import TERMS, Scores, score_episode
 from agents.evaluation.statistics import Estimate, bootstrap_unit, bootstrap_weights, estimate
 from agents.evaluation.trust import RankAgreement, rank_agreement, without_trivial
@@ -19,10 +21,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Result:
-    """One episode and its scores."""
+    """Scores of one episode, and the file that holds all of it."""
 
-    episode: Episode
+    world: str
+    planner: str
+    place: StartState
     scores: Scores
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Results:
     @cached_property
     def scenes(self) -> list[str]:
         """Name of the scene of each start."""
-        return [result.episode.place.scene for result in next(iter(self.table.values()))]
+        return [result.place.scene for result in next(iter(self.table.values()))]
 
     @cached_property
     def weights(self) -> Array:
@@ -86,11 +91,18 @@ class Results:
         return rank_agreement(here, there, self.weights)
 
 
-def score_all(worlds: tuple[str, ...], planners: tuple[str, ...], episodes: list[Episode]) -> Results:
-    """Score the episodes of an evaluation."""
+def score_all(
+    worlds: tuple[str, ...], planners: tuple[str, ...], paths: list[Path], done: Callable[[int], None] = lambda _: None
+) -> Results:
+    """Score the episodes of an evaluation, file by file; done is told of each."""
     table: dict[tuple[str, str], list[Result]] = {(world, planner): [] for world in worlds for planner in planners}
-    for episode in sorted(episodes, key=lambda item: item.place.number):
-        table[episode.world, episode.planner].append(Result(episode, score_episode(episode)))
+    for path in paths:
+        episode = load_episode(path)
+        result = Result(episode.world, episode.planner, episode.place, score_episode(episode), path)
+        table[episode.world, episode.planner].append(result)
+        done(1)
+    for row in table.values():
+        row.sort(key=lambda result: result.place.number)
     return Results(worlds, planners, table)
 
 
@@ -111,7 +123,7 @@ def _told(results: Results, world: str, planner: str) -> dict[str, Any]:
     return {
         "terms": {term: _finite(asdict(results.mean(world, planner, term))) for term in TERMS},
         "collisions": {name: {"any": n, "at fault": f} for name, (n, f) in results.collisions(world, planner).items()},
-        "episodes": [vars(item.episode.place) | item.scores.plain() for item in results.table[world, planner]],
+        "episodes": [vars(item.place) | item.scores.plain() for item in results.table[world, planner]],
     }
 
 

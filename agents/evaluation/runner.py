@@ -63,8 +63,8 @@ def drive_here(jobs: Iterable[Job]) -> Iterator[Episode]:
 
 def drive_all(
     jobs: list[Job], folder: Path, driven_by: Callable[[list[Job]], Iterator[Episode]], done: Callable[[int], None]
-) -> list[Episode]:
-    """All episodes of `jobs`, in their order; those that `folder` holds are read, the rest driven and kept there.
+) -> list[Path]:
+    """The files of the episodes of `jobs`, in their order; what `folder` does not hold is driven.
 
     driven_by: gives the episodes of jobs in any order, for example `drive_here`. done: told how many more are finished.
     """
@@ -73,7 +73,7 @@ def drive_all(
     for episode in driven_by(missing):
         save_episode(episode, episode_path(folder, episode.world, episode.planner, episode.place.number))
         done(1)
-    return [load_episode(episode_path(folder, job.world, job.planner, job.place.number)) for job in jobs]
+    return [episode_path(folder, job.world, job.planner, job.place.number) for job in jobs]
 
 
 def _recorded(job: Job, folder: Path) -> bool:

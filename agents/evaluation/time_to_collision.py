@@ -30,26 +30,23 @@ def least_time_to_collision(episode: Episode, collision: Collision | None) -> fl
 
 
 def _at_frame(episode: Episode, frame: int, speed: float) -> float:
-    pose = episode.frame_poses[frame]
+    """Agents ahead count, and where the ego is not within one lane, all but those behind."""
     if speed <= STOPPED:
         return np.inf
-    agents = agents_at(episode, frame, HORIZON * (speed + _FASTEST))
-    return time_to_collision(pose, speed, episode.box, agents, beside=not in_lane(pose, episode.box, episode.route))
+    pose = episode.frame_poses[frame]
+    bearing = AHEAD if in_lane(pose, episode.box, episode.route) else BEHIND
+    return time_to_collision(pose, speed, episode.box, agents_at(episode, frame, HORIZON * (speed + _FASTEST), bearing))
 
 
-def time_to_collision(pose: Array, speed: float, box: Array, agents: list[VoxelAgent], beside: bool) -> float:
-    """Seconds until a car at world pose (3,) meets an agent, both at constant velocity; infinity beyond HORIZON.
+def time_to_collision(pose: Array, speed: float, box: Array, agents: list[VoxelAgent]) -> float:
+    """Seconds until a car at world pose (3,) meets an agent, all at constant velocity; infinity beyond HORIZON.
 
-    Agents ahead count, and where `beside`, since the ego is not within one lane, all but those behind.
+    box (3,): see `geometry.in_box`.
     """
     forward = speed * np.array([np.cos(pose[2]), np.sin(pose[2])])
-    bound = BEHIND if beside else AHEAD
     moments = np.arange(STEP, HORIZON, STEP)
     found = np.inf
     for agent in agents:
-        middle = to_ego(pose, agent.centre)
-        if abs(np.arctan2(middle[1], middle[0])) >= bound:
-            continue
         closing = (agent.velocity - forward) * moments[:, None]
         met = in_box(to_ego(pose, agent.cells[None] + closing[:, None]), box).any(axis=1)
         if met.any():

@@ -53,8 +53,11 @@ def kinds(obstacle: Array, grid: Grid) -> Array:
     return kind_table(grid).numpy()[obstacle]
 
 
-def agents_at(episode: Episode, frame: int, reach: float = np.inf) -> list[VoxelAgent]:
-    """The road users of a frame, those with a column within `reach` metres of the ego's rear axle."""
+def agents_at(episode: Episode, frame: int, reach: float = np.inf, bearing: float = np.inf) -> list[VoxelAgent]:
+    """The road users of a frame with a column within `reach` metres of the ego's rear axle and their middle below `bearing`.
+
+    bearing: radians from straight ahead, to either side.
+    """
     grid, pose = episode.grid, episode.frame_poses[frame]
     kind = kinds(episode.obstacle[frame], grid)
     found = []
@@ -62,7 +65,8 @@ def agents_at(episode: Episode, frame: int, reach: float = np.inf) -> list[Voxel
         label, count = ndimage.label(kind == which, structure=_TOUCHING)
         for number in range(1, count + 1):
             local = cell_centres(np.argwhere(label == number), grid)
-            if np.hypot(local[:, 0], local[:, 1]).min() <= reach:
+            x, y = local.mean(axis=0)
+            if np.hypot(local[:, 0], local[:, 1]).min() <= reach and abs(np.arctan2(y, x)) < bearing:
                 cells = to_world(pose, local)
                 found.append(VoxelAgent(which, cells, _velocity(episode, frame, which, cells)))
     return found

@@ -16,7 +16,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from agents.evaluation.episode import Episode, StartState
+from agents.evaluation.episode import Episode, StartState, save_episode
 from agents.evaluation.film import HOLD, SECONDS, SIZE, draw, film
 from agents.evaluation.optimism import Detection
 from agents.evaluation.report import Settings, films_wanted, write_report
@@ -29,7 +29,7 @@ QUIET += ["--disable-component-update", "--disable-sync", "--hide-scrollbars", "
 
 
 @pytest.fixture(scope="module")
-def results(drive_straight: Make, last_step_hits: Crash) -> Results:
+def results(drive_straight: Make, last_step_hits: Crash, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Three planners, one of which runs into standing cars, in two worlds."""
     car = ("car", 33.6, 0.0, 0.0, 0.0, 4.8, 2.0)
     crash = drive_straight(speed=8.0, steps=8, agents=(car,), collision_class=last_step_hits("car", 8))
@@ -40,7 +40,11 @@ def results(drive_straight: Make, last_step_hits: Crash) -> Results:
         for planner, episode in drives.items()
         for number in range(3)
     ]
-    return score_all(("dream", "reference"), tuple(drives), episodes[::-1])
+    folder = tmp_path_factory.mktemp("episodes")
+    paths = [folder / f"{number}.npz" for number in range(len(episodes))]
+    for episode, path in zip(episodes, paths, strict=True):
+        save_episode(episode, path)
+    return score_all(("dream", "reference"), tuple(drives), paths[::-1])
 
 
 @pytest.fixture(scope="module")

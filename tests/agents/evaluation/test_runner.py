@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agents.evaluation.cluster import cluster, drive_on_ray
-from agents.evaluation.episode import Episode
+from agents.evaluation.episode import Episode, load_episode
 from agents.evaluation.runner import Job, claim, drive, drive_all, drive_here, episode_path
 from agents.evaluation.starts import draw_starts
 from agents.evaluation.worlds import WorldSettings, open_world
@@ -63,23 +63,24 @@ def told(jobs: list[Job], tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def undisturbed(jobs: list[Job], told: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Episode]:
-    """The episodes as this process drives them."""
+def undisturbed(jobs: list[Job], told: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of the episodes as this process drives them."""
     return drive_all(jobs, tmp_path_factory.mktemp("here"), drive_here, lambda _: None)
 
 
-def same(first: list[Episode], second: list[Episode]) -> None:
-    for one, other in zip(first, second, strict=True):
+def same(first: list[Path], second: list[Path]) -> None:
+    for paths in zip(first, second, strict=True):
+        one, other = map(load_episode, paths)
         for item in fields(Episode):
             np.testing.assert_array_equal(getattr(one, item.name), getattr(other, item.name), err_msg=item.name)
 
 
-def test_the_order_of_episodes_changes_nothing(jobs: list[Job], undisturbed: list[Episode], tmp_path: Path) -> None:
-    assert len({episode.place.start for episode in undisturbed}) == 4
+def test_the_order_of_episodes_changes_nothing(jobs: list[Job], undisturbed: list[Path], tmp_path: Path) -> None:
+    assert len({load_episode(path).place.start for path in undisturbed}) == 4
     same(drive_all(jobs, tmp_path, lambda missing: drive_here(missing[::-1]), lambda _: None), undisturbed)
 
 
-def test_a_stopped_evaluation_goes_on(jobs: list[Job], undisturbed: list[Episode], tmp_path: Path) -> None:
+def test_a_stopped_evaluation_goes_on(jobs: list[Job], undisturbed: list[Path], tmp_path: Path) -> None:
     def stops(missing: list[Job]) -> Iterator[Episode]:
         yield from drive_here(missing[:2])
         raise KeyboardInterrupt
@@ -100,7 +101,7 @@ def test_a_stopped_evaluation_goes_on(jobs: list[Job], undisturbed: list[Episode
     assert counted == [0, 1, 1, 1, 1, 1, 1]
 
 
-def test_a_killed_worker_loses_nothing(jobs: list[Job], told: Path, undisturbed: list[Episode], tmp_path: Path) -> None:
+def test_a_killed_worker_loses_nothing(jobs: list[Job], told: Path, undisturbed: list[Path], tmp_path: Path) -> None:
     """The third episode waits in a worker until that is killed; then it is driven again, by another."""
     pytest.importorskip("ray")
     told.parent.mkdir()

@@ -24,22 +24,39 @@ def at(x: float, y: float, vx: float = 0.0, vy: float = 0.0) -> VoxelAgent:
 
 
 @pytest.mark.parametrize(
-    ("agent", "beside", "seconds"),
+    ("agent", "seconds"),
     [
-        (at(13.65, 0.0), False, 1.0),  # 9.95 m ahead of the front at 3.7 m, closing at 10 m/s
-        (at(13.65, 0.0, vx=5.0), False, 2.0),
-        (at(13.65, 0.0, vx=10.0), False, np.inf),
-        (at(60.0, 0.0), False, np.inf),  # beyond 3 s
-        (at(13.65, 5.95, vy=-5.0), False, 1.1),  # crosses: at 1 s its y is 0.95, beside the car's 0.9
-        (at(5.0, 4.0, vx=10.0, vy=-4.0), False, np.inf),  # 39 degrees to the side: does not count in a lane
-        (at(5.0, 4.0, vx=10.0, vy=-4.0), True, np.inf),  # stays ahead of the front
-        (at(3.0, 4.0, vx=10.0, vy=-4.0), False, np.inf),
-        (at(3.0, 4.0, vx=10.0, vy=-4.0), True, 0.8),
-        (at(-9.0, 0.0, vx=20.0), True, np.inf),  # from behind
+        (at(13.65, 0.0), 1.0),  # 9.95 m ahead of the front at 3.7 m, closing at 10 m/s
+        (at(13.65, 0.0, vx=5.0), 2.0),
+        (at(13.65, 0.0, vx=10.0), np.inf),
+        (at(60.0, 0.0), np.inf),  # beyond 3 s
+        (at(13.65, 5.95, vy=-5.0), 1.1),  # crosses: at 1 s its y is 0.95, beside the car's 0.9
+        (at(5.0, 4.0, vx=10.0, vy=-4.0), np.inf),  # stays ahead of the front
+        (at(3.0, 4.0, vx=10.0, vy=-4.0), 0.8),
     ],
 )
-def test_by_hand(agent: VoxelAgent, beside: bool, seconds: float) -> None:
-    assert time_to_collision(np.zeros(3), 10.0, BOX, [agent], beside) == pytest.approx(seconds)
+def test_by_hand(agent: VoxelAgent, seconds: float) -> None:
+    assert time_to_collision(np.zeros(3), 10.0, BOX, [agent]) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("y", "place", "velocity", "counts"),
+    [
+        (0.0, (20.0, 0.0), (0.0, 0.0), True),
+        (0.0, (6.4, 6.4), (4.8, -6.4), False),  # 45 degrees to the side, and the ego is in its lane
+        (1.4, (6.4, 6.4), (4.8, -6.4), True),  # and here it is not
+        (1.4, (-12.0, 0.0), (16.0, 0.0), False),  # behind
+    ],
+)
+def test_who_counts(
+    y: float, place: tuple[float, float], velocity: tuple[float, float], counts: bool, drive_straight: Make
+) -> None:
+    """All of them would meet the ego, which drives at 8 m/s, within 2 s."""
+    other = ("car", place[0], y + place[1], *velocity, 1.6, 1.6)
+    episode = drive_straight(speed=8.0, steps=1, y=y, agents=(other,))
+    agent = agents_at(episode, 0)[0]
+    assert time_to_collision(episode.poses[0], 8.0, episode.box, [agent]) < 2.1
+    assert (least_time_to_collision(episode, None) < 3.0) is counts
 
 
 @given(st.floats(-50, 50), st.floats(-50, 50), st.floats(-3.1, 3.1))
@@ -47,7 +64,7 @@ def test_it_is_the_same_anywhere_in_the_world(x: float, y: float, yaw: float) ->
     pose = np.array([x, y, yaw])
     turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
     moved = VoxelAgent(VEHICLE, np.array([[13.66, 0.2]]) @ turn.T + (x, y), turn @ (3.0, 0.0))
-    assert time_to_collision(pose, 10.0, BOX, [moved], False) == pytest.approx(1.5)
+    assert time_to_collision(pose, 10.0, BOX, [moved]) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("velocity", [(0.0, 0.0), (4.8, 0.0), (9.6, 0.0), (0.0, -3.2)])
