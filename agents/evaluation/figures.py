@@ -60,12 +60,13 @@ def scatter_figure(results: Results, dream: str, reference: str) -> str:
         figure, axis = pyplot.subplots(figsize=(5.2, 4.9))
         axis.plot([0, 1], [0, 1], color=_QUIET, lw=1, ls=(0, (4, 4)), zorder=0)
         top = 0.05
-        for planner in results.planners:
+        for place, planner in enumerate(results.ranking(reference)):
             x, y = (results.mean(world, planner, "score") for world in (reference, dream))
             axis.plot([x.low, x.high], [y.value, y.value], color=COLOURS[0], lw=3, alpha=0.22, solid_capstyle="round")
             axis.plot([x.value, x.value], [y.low, y.high], color=COLOURS[0], lw=3, alpha=0.22, solid_capstyle="round")
             axis.plot(x.value, y.value, "o", color=COLOURS[0], ms=7)
-            axis.annotate(planner, (x.value, y.value), (8, 6), textcoords="offset points", size=9)
+            beside = (8, 6 if place % 2 else -13)  # neighbours are often near each other
+            axis.annotate(planner, (x.value, y.value), beside, textcoords="offset points", size=9)
             top = max(top, x.high, y.high)
         axis.set_xlim(-0.03, min(1.1 * top + 0.04, 1.05))
         axis.set_ylim(axis.get_xlim())
