@@ -90,7 +90,7 @@ def run(config: Evaluate) -> None:
 
 def plan(config: Evaluate) -> list[Job]:
     """All episodes to drive; claims the output folder for these settings."""
-    settings = WorldSettings(None if config.scenes is None else str(config.scenes), config.model, config.device)
+    settings = _world_settings(config)
     worlds = sorted(config.worlds, key=lambda name: name != "dream")
     same = {"seed": config.seed, "max_seconds": config.max_seconds, "threads": config.threads}
     claim(config.out, fingerprint(settings) | same)
@@ -104,6 +104,12 @@ def plan(config: Evaluate) -> list[Job]:
         for planner in config.planners
         for place in starts
     ]
+
+
+def _world_settings(config: Evaluate) -> WorldSettings:
+    """Paths are made absolute, since workers may run elsewhere."""
+    model = config.model and (str(Path(config.model).resolve()) if Path(config.model).exists() else config.model)
+    return WorldSettings(None if config.scenes is None else str(config.scenes.resolve()), model, config.device)
 
 
 def _check(config: Evaluate) -> None:
@@ -151,8 +157,7 @@ def _counterfactuals(config: Evaluate, bar: Progress) -> dict[str, dict[str, opt
     """How the first world shows what goes wrong; empty where it is the reference, or nothing is asked for."""
     if not config.counterfactuals or config.worlds[0] == "reference":
         return {}
-    settings = WorldSettings(None if config.scenes is None else str(config.scenes), config.model, config.device)
-    simulator = open_world(config.worlds[0], settings).simulator
+    simulator = open_world(config.worlds[0], _world_settings(config)).simulator
     with threads(config.threads):
         counter = _counter(bar, "counterfactuals", config.counterfactuals)
         return optimism.detections(optimism.run_cases(simulator, config.counterfactuals, config.seed, counter), simulator)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -226,9 +227,11 @@ def _detection(cases: list[Case], event: str, simulator: Simulator) -> Detection
     shown = [case.dream.happened(family) for case in cases]
     real = [case.truth.happened(family) for case in cases]
     return Detection(
-        sum(true), sum(a and b for a, b in zip(true, shown, strict=True)),
-        sum(imagined), sum(a and b for a, b in zip(imagined, real, strict=True)),
-    )  # fmt: skip
+        true=sum(true),
+        shown=sum(map(and_, true, shown)),
+        imagined=sum(imagined),
+        true_shown=sum(map(and_, imagined, real)),
+    )
 
 
 def as_json(found: dict[str, dict[str, Detection]]) -> dict[str, Any]:
