@@ -10,7 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-COMMANDS = ("demo", "play", "make-scenes", "train-tokenizer", "train-agent-flow", "train-world-model", "train-agent")
+COMMANDS = (
+    "demo",
+    "play",
+    "make-scenes",
+    "train-tokenizer",
+    "train-agent-flow",
+    "train-world-model",
+    "train-agent",
+    "evaluate",
+)
 EXTRAS = {
     "stable_baselines3": "agents",
     "libsumo": "sumo",
@@ -20,6 +29,8 @@ EXTRAS = {
     "zarr": "data",
     "accelerate": "train",
     "matplotlib": "agents",
+    "jinja2": "agents",
+    "ray": "cluster",
     "tensorboard": "train",
 }
 USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)

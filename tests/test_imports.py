@@ -22,7 +22,19 @@ MAY_IMPORT = {
     "occsora": {"agents", "kernels", "models", "occworld_env", "scenes"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
-OPTIONAL = ("accelerate", "libsumo", "matplotlib", "shapely", "stable_baselines3", "sumo", "sumolib", "tensorboard", "zarr")
+OPTIONAL = (
+    "accelerate",
+    "jinja2",
+    "libsumo",
+    "matplotlib",
+    "ray",
+    "shapely",
+    "stable_baselines3",
+    "sumo",
+    "sumolib",
+    "tensorboard",
+    "zarr",
+)
 
 
 def is_import_call(node: ast.AST) -> bool:

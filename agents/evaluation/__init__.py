@@ -1,0 +1,1 @@
+"""How planners are judged: episodes recorded and scored, spread over processes, compared between worlds, and reported."""

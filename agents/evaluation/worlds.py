@@ -1,0 +1,70 @@
+"""The worlds that planners are judged in, by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import gymnasium
+
+import occworld_env
+from models.warp import WarpWorldModel
+from scenes.grid import MINI
+
+gymnasium.register_envs(occworld_env)
+
+WORLDS = {
+    "dream": "OccSora-v0",
+    "reference": "OccSoraReference-v0",
+    "warp": "OccSora-v0",
+}
+"""Environment of each world. `warp` is OccSora-v0 with the rigid baseline: the first frame as a photograph to drive through."""
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """What a world is made of, the same on every machine.
+
+    Attributes:
+        scenes: folder or file that starts come from, None for the bundled scenes.
+        model: world model of `dream`: a name, a folder or a hub id, "warp" for the rigid baseline, None for the bundled one. Of
+            `reference` it decides grid and clock alone.
+        device: where world model and simulator live.
+    """
+
+    scenes: str | None = None
+    model: str | None = None
+    device: str = "cpu"
+
+
+def check_worlds(names: tuple[str, ...]) -> None:
+    """Raise ValueError on a name that is no world, or whose environment is not there."""
+    for name in names:
+        if name not in WORLDS:
+            raise ValueError(f"--worlds: expected some of {', '.join(WORLDS)}, found {name!r}")
+        if WORLDS[name] not in gymnasium.registry:
+            raise ValueError(f"--worlds: {name!r} needs the environment {WORLDS[name]}, which is not installed")
+
+
+@lru_cache(maxsize=4)
+def open_world(name: str, settings: WorldSettings) -> Any:
+    """The environment of a world without Gymnasium's wrappers; one and the same in a process for the same arguments."""
+    arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device}
+    warp = "warp" in (name, settings.model)
+    arguments["world_model"] = WarpWorldModel(MINI) if warp else settings.model
+    return gymnasium.make(WORLDS[name], **arguments).unwrapped
+
+
+def fingerprint(settings: WorldSettings) -> dict[str, Any]:
+    """The settings, with size and time of change of the files that they name: other files are another evaluation."""
+    return asdict(settings) | {f"{name} files": _listing(getattr(settings, name)) for name in ("scenes", "model")}
+
+
+def _listing(path: str | None) -> list[list[Any]]:
+    """Name, size and time of change of the files in a folder, or of one file; empty for what is neither."""
+    if path is None or not os.path.exists(path):
+        return []
+    files = [path] if os.path.isfile(path) else sorted(item.path for item in os.scandir(path) if item.is_file())
+    return [[os.path.basename(item), os.stat(item).st_size, os.stat(item).st_mtime_ns] for item in files]

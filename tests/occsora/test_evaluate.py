@@ -1,0 +1,98 @@
+"""`occsora evaluate`: drives, ranks, writes, goes on where it was, and says what is wrong with what it is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.evaluation import runner
+from occsora import evaluate
+from occsora.__main__ import main
+from occsora.evaluate import Evaluate
+
+
+def words(folder: Path, out: Path, *more: str) -> list[str]:
+    """A small evaluation: two planners, two episodes of five seconds in the rigid world."""
+    given = ["evaluate", "--planners", "cv", "idm", "--worlds", "warp", "--episodes", "2", "--max-seconds", "5"]
+    return [*given, "--films", "1", "--counterfactuals", "0", "--scenes", str(folder), "--out", str(out), *more]
+
+
+def found(out: Path) -> dict[str, Any]:
+    return json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def test_it_ranks_and_writes(walled_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wall closes the road within 5 s: who does not brake runs into it."""
+    assert main(words(walled_folder, tmp_path, "--counterfactuals", "4")) == 0
+    printed = capsys.readouterr().out
+    assert "warp: 2 episodes a planner" in printed
+    assert "report.html" in printed
+    told = found(tmp_path)
+    assert list(told["worlds"]["warp"]) == ["idm", "cv"]
+    constant, follower = (told["worlds"]["warp"][name] for name in ("cv", "idm"))
+    assert constant["terms"]["score"]["value"] == 0.0
+    assert constant["collisions"] == {"manmade": {"any": 2, "at fault": 2}}
+    assert follower["terms"]["score"]["value"] > 0.0
+    assert [item["start"] for item in constant["episodes"]] == [item["start"] for item in follower["episodes"]]
+    assert set(told["counterfactuals"]) >= {"all", "hit"}
+    assert told["settings"]["seed"] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "hit: manmade" in page
+    assert page.count("data:video/mp4;base64,") == 1
+    assert len(list(tmp_path.glob("episodes/warp/*/*.npz"))) == 4
+
+
+def test_it_goes_on_where_it_was(scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(words(scene_folder, tmp_path)) == 0
+    before, driven = found(tmp_path), []
+    drive = runner.drive
+    monkeypatch.setattr(runner, "drive", lambda job: driven.append(job) or drive(job))
+    assert main(words(scene_folder, tmp_path)) == 0
+    assert (driven, found(tmp_path)) == ([], before)
+    assert main(words(scene_folder, tmp_path, "--episodes", "3")) == 0
+    assert [(job.planner, job.place.number) for job in driven] == [("cv", 2), ("idm", 2)]
+    assert found(tmp_path)["worlds"]["warp"]["cv"]["episodes"][:2] == before["worlds"]["warp"]["cv"]["episodes"]
+
+
+def test_two_worlds_are_compared(walled_folder: Path, tmp_path: Path) -> None:
+    """A world compared with its equal agrees with it."""
+    assert main([*words(walled_folder, tmp_path, "--model", "warp"), "--worlds", "dream", "warp"]) == 0
+    told = found(tmp_path)
+    for name in ("cv", "idm"):
+        assert told["worlds"]["dream"][name]["terms"] == told["worlds"]["warp"][name]["terms"]
+    assert told["agreement"]["dream against warp"]["all planners"]["tau"]["value"] == 1.0
+    assert "Dream against warp" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_recorded_scenes_are_evaluated(shared_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    recording = sorted((shared_data / "nuscenes_mini").glob("*.pkl"))[0]
+    (folder / recording.name).symlink_to(recording)
+    assert main(words(folder, tmp_path / "out")) == 0
+    episodes = found(tmp_path / "out")["worlds"]["warp"]["idm"]["episodes"]
+    assert len({item["start"] for item in episodes}) == 2
+    assert {item["scene"] for item in episodes} != {""}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--worlds", "moon"], "--worlds: expected some of dream, reference, warp, found 'moon'"),
+        (["--planners", "cv", "cv"], "--planners: expected one or more different ones, found cv cv"),
+        (["--episodes", "0"], "--episodes: expected 1 or more, found 0"),
+        (["--max-seconds", "-1"], "--max-seconds: expected a positive number, found -1"),
+        (["--scenes", "nowhere"], "--scenes: nowhere does not exist"),
+        (["--planners", "telepathy"], "--planners: telepathy: planner: expected"),
+        (["--seed", "1"], "holds episodes of another evaluation, other in seed"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    more: list[str], said: str, scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.plan(Evaluate(worlds=("warp",), episodes=1, max_seconds=5.0, scenes=scene_folder, out=tmp_path))
+    assert main([*words(scene_folder, tmp_path), *more]) == 2
+    assert said in capsys.readouterr().err
