@@ -147,3 +147,17 @@ def test_bad_shapes_are_named(small_model: LearnedWorldModel, street: Scene) -> 
         small_model.start(torch.full_like(occupancy, 200), motion, torch.tensor([0]))
     with pytest.raises(ValueError, match="multiple of 2"):
         small_model.start(occupancy[:, :5], motion[:, :5], torch.tensor([0]))
+
+
+def test_under_autocast_the_cache_is_small_and_the_world_nearly_the_same(small_model: LearnedWorldModel, street: Scene) -> None:
+    exact = started(small_model, street)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = started(small_model, street)
+        assert rounded["keys"].dtype == rounded["values"].dtype == torch.bfloat16
+        found = small_model.advance(rounded, forward(2)).voxels
+    assert rounded["keys"].dtype == torch.bfloat16
+    expected = small_model.advance(exact, forward(2)).voxels
+    assert found is not None
+    assert expected is not None
+    assert float((found == expected).float().mean()) > 0.98
+    torch.testing.assert_close(rounded["keys"].float(), exact["keys"], rtol=0.1, atol=0.1)

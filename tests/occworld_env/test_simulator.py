@@ -274,3 +274,12 @@ def test_what_cannot_be_made_says_why(scene: Scene) -> None:
         Simulator(3, [scene])  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="reset first"):
         Simulator(WarpWorldModel(MINI), [scene]).step(torch.zeros(1, 2))
+
+
+def test_precision_and_capture_are_checked(make_simulator: Callable[..., Simulator], scene: Scene) -> None:
+    assert make_simulator().precision == "fp32"
+    assert not make_simulator().capture
+    with pytest.raises(ValueError, match="precision: expected 'bf16', 'fp32' or None, found 'half'"):
+        Simulator(WarpWorldModel(MINI), [scene], precision="half")
+    with pytest.raises(ValueError, match="capture: expected a CUDA device for a CUDA graph, found cpu"):
+        Simulator(WarpWorldModel(MINI), [scene], capture=True)
