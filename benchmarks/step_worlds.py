@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +33,7 @@ class Way:
     @contextmanager
     def of(self, simulator: Any) -> Iterator[None]:
         """While open, the simulator steps in this way."""
-        if hasattr(simulator, "capture"):
-            simulator.capture = self.capture
+        simulator.capture = self.capture
         if self.compile:
             torch.compiler.reset()
             simulator.model.advance = torch.compile(simulator.model.advance, dynamic=False)
@@ -99,24 +97,11 @@ class Fleet:
         """So many worlds, begun."""
         from occworld_env import EnvConfig, Simulator
 
-        wanted = {"precision": self.precision, "capture": False}
-        known = inspect.signature(Simulator).parameters
-        settings = {name: value for name, value in wanted.items() if name in known}
-        config = EnvConfig(bank_size=_BANK)
-        simulator = Simulator(self.model, config=config, num_worlds=worlds, device=self.device, **settings)
+        settings: dict[str, Any] = {"device": self.device, "precision": self.precision, "capture": False}
+        simulator = Simulator(self.model, config=EnvConfig(bank_size=_BANK), num_worlds=worlds, **settings)
         simulator.bank = self.bank = self.bank or simulator.bank
         simulator.reset(seed=0)
         return simulator
-
-
-def precision_of(simulator: Any) -> str:
-    """What the world model's products are computed in; a simulator that knows only float32 has no such attribute."""
-    return getattr(simulator, "precision", "fp32")
-
-
-def can_capture(simulator: Any, device: str) -> bool:
-    """Whether steps can run as a CUDA graph here."""
-    return device.startswith("cuda") and hasattr(simulator, "capture")
 
 
 def random_action(simulator: Any) -> Tensor:
