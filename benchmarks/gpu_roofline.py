@@ -1,7 +1,7 @@
 """FLOPs and bytes of a step by part, the time that they need at the least, and the time that the parts take.
 
-Counted as step_costs.py says. `one by one` is the sum of the floors of all operations, each with the one of bytes and FLOPs that
-binds it; the floor of a part takes all of its bytes and all of its FLOPs together.
+Counted as step_costs.py says. `one by one` is the sum of the floors of all operations, each bound by its bytes or its FLOPs;
+the floor of a part takes all of its bytes and all of its FLOPs together.
 """
 
 from __future__ import annotations

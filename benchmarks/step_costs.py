@@ -1,8 +1,8 @@
 """FLOPs, bytes and floors of what runs, by part of a step: operations of torch as they are, kernels by their formulas.
 
-A kernel counts as one operation, with the FLOPs and bytes of kernel_costs.py. Of the other operations, each reads its arguments
-and writes its results, views move nothing, and an argument that is looked up in counts whole; so where several operations of
-torch run that could be fused, the floor is that of the several.
+A kernel counts as one operation, with the FLOPs and bytes of kernel_costs.py. Each other operation reads its arguments and
+writes its results, of what it looks up or puts in only that much, and views move nothing; so where several operations of torch
+run that could be fused, the floor is that of the several.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from torch.utils.flop_counter import flop_registry
 import kernels
 
 STEP = "whole step"
+_VIEWS = {"_unsafe_view"}  # beside those that torch calls views
+_LOOK_UP, _WRITE = {"index", "gather", "index_select", "embedding"}, {"copy_", "fill_", "zero_"}
 
 
 @dataclass
@@ -49,18 +51,19 @@ class Counter:
 
     Attributes:
         peaks: rates of the device as `gpu_ceilings.floor` takes them; without them there are no floors.
+        found: by part. kinds: by kernel or operation of torch.
     """
 
     peaks: dict[str, float] = field(default_factory=dict)
     found: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
+    kinds: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
     open: list[str] = field(default_factory=lambda: [STEP])
     inside_kernel: bool = False
 
-    def add(self, cost: Cost, kernel: str = "") -> None:
-        """Add an operation to all open parts and, of a kernel, to those of its name."""
+    def add(self, cost: Cost, kind: str) -> None:
+        """Add an operation to all open parts and to its kind."""
         least, bound = floor(self.peaks, cost.bytes, cost.flops, cost.rate) if self.peaks else (0.0, "")
-        for name in [*self.open, *([f"kernel {kernel}"] if kernel else [])]:
-            counts = self.found[name]
+        for counts in (*(self.found[name] for name in self.open), self.kinds[kind]):
             counts.flops += cost.flops
             counts.bytes += cost.bytes
             counts.operations += 1
@@ -87,7 +90,7 @@ class Counter:
                 result, cost = call(*args, **kwargs), COSTS[name](*args, **kwargs)
             finally:
                 self.inside_kernel = False
-            self.add(cost, name)
+            self.add(cost, f"kernel {name}")
             return result
 
         return counted
@@ -102,13 +105,24 @@ class Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self.counter.inside_kernel or func.is_view or func.namespace != "aten" or "empty" in func.__name__:
+        name = func.overloadpacket.__name__
+        free = func.is_view or name in _VIEWS or func.namespace != "aten" or "empty" in name
+        if self.counter.inside_kernel or free:
             return result
         formula = flop_registry.get(func.overloadpacket)
         flops = float(formula(*args, **(kwargs or {}), out_val=result)) if formula else 0.0
         rate = "bfloat16" if isinstance(result, Tensor) and result.dtype == torch.bfloat16 else "float32"
-        self.counter.add(Cost(flops, size_of((args, kwargs)) + size_of(result), rate))
+        self.counter.add(Cost(flops, moved_by(name, args, kwargs, result), rate), str(func.overloadpacket))
         return result
+
+
+def moved_by(name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> float:
+    """Bytes that an operation of torch moves."""
+    if name in _LOOK_UP:
+        return 2 * size_of(result) + size_of((args[1:], kwargs))
+    if name == "index_put_":
+        return size_of((args[1:], kwargs)) + size_of(args[2])
+    return size_of((args[1:] if name in _WRITE else args, kwargs)) + size_of(result)
 
 
 def size_of(values: Any) -> float:

@@ -34,6 +34,7 @@ from models.interface import Rollout
 # An H200 by its data sheet: GB/s, and TFLOP/s of dense products.
 DATA_SHEET = {"memory": 4800.0, "bfloat16": 990.0, "tf32": 495.0, "float32": 67.0}
 TRANSFORMER = ("transformer, denoising", "transformer, writing the cache")
+_SHOWN = 25  # kinds of operations
 _CACHES = (scenes.grid._column_centres, occworld_env.constant.constant, occworld_env.footprint.class_table)
 
 
@@ -82,16 +83,18 @@ def _play(simulator: Any) -> None:
 
 
 def count_all(name: str, worlds: int) -> dict[str, Any]:
-    """Rows of the step, its parts, and its kernels, and what share of the step the transformer has."""
-    found = count(name, worlds).found
-    order = [STEP, *(part for part in PARTS if part in found), *sorted(part for part in found if part.startswith("kernel "))]
+    """Rows of the step, its parts, and the operations that need most of the time, and the share that the transformer has."""
+    counter = count(name, worlds)
+    found = counter.found
     step, dit = found[STEP], [found[part] for part in TRANSFORMER]
     shares = {
         "flops": sum(part.flops for part in dit) / step.flops,
         "ms": sum(part.ms for part in dit) / step.ms,
         "products at the data sheet's rate": sum(part.flops for part in dit) / DATA_SHEET["bfloat16"] / 1e9 / step.ms,
     }
-    rows = [{"part": part, **_row(found[part])} for part in order]
+    rows = [{"part": part, **_row(found[part])} for part in (STEP, *PARTS) if part in found]
+    largest = sorted(counter.kinds.items(), key=lambda kind: -kind[1].ms)[:_SHOWN]
+    rows += [{"part": kind, **_row(counts)} for kind, counts in largest]
     return {"preset": name, "worlds": worlds, "peaks": DATA_SHEET, "counted": True, "rows": rows, "transformer": shares}
 
 

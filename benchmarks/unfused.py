@@ -85,3 +85,8 @@ def logits_of(
 def classify_voxels(*given: Any) -> Tensor:
     """Arguments and result of `kernels.classify_voxels`, the logits in memory."""
     return logits_of(*given).argmax(-1).to(torch.uint8)
+
+
+def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
+    """Arguments and result of `kernels.nearest_code`, all distances in memory."""
+    return torch.cdist(x.float().transpose(0, 1), codebook.float()).argmin(-1).T
