@@ -1,4 +1,7 @@
-"""The environment's step by number of worlds, decode and reward included: eager torch, kernels, CUDA graph, torch.compile."""
+"""The environment's step by number of worlds, decode and reward included: plain torch, eager and compiled, kernels, CUDA graph.
+
+Plain torch is the step as one would write it without the kernels, see unfused.py: not their definitions, which save memory.
+"""
 
 from __future__ import annotations
 

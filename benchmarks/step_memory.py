@@ -33,11 +33,10 @@ from typing import Any
 from unittest import mock
 
 import torch
-import unfused
 from fake_gpu import fake_gpu, move
 from gpu_job import Job
 from machine import describe, write
-from step_worlds import definitions
+from step_worlds import definitions, plain_torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -50,14 +49,6 @@ from scenes.route import ROUTE_CHANNELS
 
 _BLOCKS = "plain torch, logits in blocks"
 WAYS = ("kernels", "definitions", _BLOCKS, "plain torch")
-# What plain torch writes in unfused.py's way; the rest are the definitions, which are written like that anyway.
-PLAIN = (
-    "models.layers.class_embedding",
-    "models.layers.depthwise_norm",
-    "models.layers.feed_forward",
-    "models.quantizer.nearest_code",
-    "models.tokenizer.classify_voxels",
-)
 _MIB = 1 << 20
 
 
@@ -129,8 +120,7 @@ def way(name: str) -> Iterator[None]:
         stack.enter_context(as_on_a_gpu())
         stack.enter_context(definitions(name != "kernels"))
         if name not in ("kernels", "definitions"):
-            for place in PLAIN[: -1 if name == _BLOCKS else None]:
-                stack.enter_context(mock.patch(place, getattr(unfused, place.rpartition(".")[2])))
+            stack.enter_context(plain_torch(logits=name != _BLOCKS))
         yield
 
 
