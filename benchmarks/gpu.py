@@ -48,9 +48,12 @@ class Part:
 PARTS = {
     "ceilings": Part("gpu_ceilings", 12),
     "lookup": Part("gpu_lookup", 50),
-    "classify": Part("gpu_classify", 35),
+    "classify": Part("gpu_classify", 35, ("einops",)),
     "norm": Part("gpu_norm", 30),
     "noise": Part("gpu_noise", 10),
+    "convolutions": Part("gpu_convolutions", 40, ("einops",)),
+    "inputs": Part("gpu_inputs", 25, ("einops",)),
+    "maps": Part("gpu_maps", 10, ("einops",)),
     "attention": Part("gpu_attention", 90),
     "step": Part("gpu_step", 130, _ENVIRONMENT),
     "memory": Part("gpu_memory", 25, _ENVIRONMENT),
@@ -58,9 +61,11 @@ PARTS = {
     "agreement": Part("gpu_agreement", 35, _ENVIRONMENT),
     "trace": Part("gpu_trace", 25, _ENVIRONMENT),
     "tests": Part("gpu_tests", 60, ("pytest", "hypothesis", "einops")),
-    "memory-count": Part("step_memory", 30, ("einops", "safetensors", "triton")),
+    "memory-count": Part("step_memory", 60, ("einops", "safetensors", "triton")),
+    "step-count": Part("step_count", 60, (*_ENVIRONMENT, "triton")),
 }
-KERNELS = ("lookup", "classify", "norm", "noise", "attention")
+KERNELS = ("lookup", "classify", "norm", "noise", "convolutions", "inputs", "maps", "attention")
+COUNTS = {"memory-count", "step-count"}  # need no GPU, and are left out unless they are asked for
 _PIP_NAMES = {"gymnasium": "gymnasium farama-notifications cloudpickle"}
 _LEAST = 5.0  # seconds that a part gets in any case
 
@@ -84,12 +89,12 @@ def main() -> None:
 
 
 def chosen(only: str) -> list[str]:
-    """Names of the parts that --only asks for, in order; all but the counted memory where it is empty.
+    """Names of the parts that --only asks for, in order; all but COUNTS where it is empty.
 
     "kernels" stands for all kernel tables. What compares with ceilings gets them measured first. Raises ValueError on another
     word.
     """
-    words = {word.strip() for word in only.split(",") if word.strip()} or set(PARTS) - {"memory-count"}
+    words = {word.strip() for word in only.split(",") if word.strip()} or set(PARTS) - COUNTS
     if unknown := words - set(PARTS) - {"kernels"}:
         raise ValueError(f"--only: expected some of {', '.join(PARTS)} or kernels, found {', '.join(sorted(unknown))}")
     words |= set(KERNELS) if "kernels" in words else set()

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
+import unfused
 from gpu_job import Job
 from gpu_rows import Case, Work, compiled, lines, run_cases
 from torch import Tensor
-from torch.nn.functional import linear
 
 from kernels import classify_voxels
 
@@ -42,27 +42,6 @@ def cases(job: Job) -> Iterator[Case]:
                 yield Case(name, what, shape, dtype, partial(_classify, job, shape, carried, dtype))
 
 
-def logits_of(
-    places: Tensor,
-    features: tuple[Tensor, Tensor],
-    classes: tuple[Tensor, Tensor],
-    trust: Tensor | None = None,
-    carried: Tensor | None = None,
-) -> Tensor:
-    """Logits of all voxels (P, V, K), as a decoder without a kernel has them: two layers, then the trust."""
-    logits = linear(linear(places, *features).unflatten(-1, (-1, classes[0].shape[1])), *classes)
-    if trust is None or carried is None:
-        return logits
-    known = carried < logits.shape[-1]
-    index = torch.where(known, carried, 0).long().unsqueeze(-1)
-    return logits.scatter_add(-1, index, (trust * known).unsqueeze(-1))
-
-
-def argmax_of_logits(*given: Any) -> Tensor:
-    """Classes of voxels with the logits in memory: arguments and result of `classify_voxels`."""
-    return logits_of(*given).argmax(-1).to(torch.uint8)
-
-
 def _classify(job: Job, shape: tuple[int, int], carried: bool, dtype: torch.dtype) -> Work:
     count, voxels = shape
 
@@ -79,14 +58,14 @@ def _classify(job: Job, shape: tuple[int, int], carried: bool, dtype: torch.dtyp
         part = [None if item is None else item[:_SAMPLE] for item in (given[0], *given[3:])]
         places, trust, ids = (item.double() if item is not None and item.is_floating_point() else item for item in part)
         weights, classes = (tuple(item.double() for item in layer) for layer in layers)
-        logits = logits_of(places, weights, classes, trust, ids)
+        logits = unfused.logits_of(places, weights, classes, trust, ids)
         chosen = classify_voxels(*given)[:_SAMPLE].long().unsqueeze(-1)
         return float((logits.amax(-1) - logits.gather(-1, chosen).squeeze(-1)).max() / logits.std())
 
-    rivals = {"eager": partial(argmax_of_logits, *given)}
+    rivals = {"eager": partial(unfused.classify_voxels, *given)}
     moved = count * CHANNELS * dtype.itemsize + count * voxels * (1 + (1 + dtype.itemsize if carried else 0))
     flops = 2 * count * voxels * CLASS_DIM * CHANNELS
     rate = "tf32/3" if dtype == torch.float32 else "bfloat16"
     work = Work(partial(classify_voxels, *given), rivals, moved, flops, rate, error)
-    work.compiled["compiled"] = lambda: partial(compiled(argmax_of_logits), *given)
+    work.compiled["compiled"] = lambda: partial(compiled(unfused.classify_voxels), *given)
     return work

@@ -1,4 +1,4 @@
-"""Peak memory of a step of `base` in 64 worlds, with the kernels and without, as the GPU's allocator has it."""
+"""Peak memory of a step of `base` in 64 worlds, with the kernels and in plain torch, as the GPU's allocator has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The environment's step by number of worlds, decode and reward included: eager torch, kernels, CUDA graph, torch.compile."""
+"""The environment's step by number of worlds, decode and reward included: plain torch, eager and compiled, kernels, CUDA graph.
+
+Plain torch is the step as one would write it without the kernels, see unfused.py: not their definitions, which save memory.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import torch
 from gpu_job import Job, first_line, free
 from machine import say
-from step_worlds import WAYS, Fleet, Way, can_capture, precision_of, random_action
+from step_worlds import WAYS, Fleet, Way, random_action
 
 WORLDS = (64, 1, 8, 256)
 _STEPS, _WARM_UP = 40, 3
@@ -57,11 +60,8 @@ def _measure(job: Job, fleet: Fleet, worlds: int, names: list[str], rows: list[d
 
 def _way(job: Job, simulator: Any, way: Way) -> dict[str, Any]:
     """Median and 90th percentile of a step that is waited for, and what comes of it."""
-    on_kernels = job.clock.on_gpu or not way.kernels
-    if not on_kernels:
+    if way.kernels and not job.clock.on_gpu:
         return {"skipped": "kernels run on a GPU"}
-    if way.capture and not can_capture(simulator, job.device):
-        return {"skipped": "this simulator captures no CUDA graph"}
     simulator.reset(seed=0)
     with way.of(simulator):
         begin = time.perf_counter()
@@ -72,7 +72,7 @@ def _way(job: Job, simulator: Any, way: Way) -> dict[str, Any]:
         times = job.clock.waited(lambda: simulator.step(random_action(simulator)), _STEPS)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] if way.compile else None
     median, worlds = statistics.median(times), simulator.num_worlds
-    found: dict[str, Any] = {"precision": precision_of(simulator), "ms": median, "steps": len(times)}
+    found: dict[str, Any] = {"precision": simulator.precision, "ms": median, "steps": len(times)}
     found |= {"p90_ms": sorted(times)[int(0.9 * (len(times) - 1))], "steps_per_s": 1000 * worlds / median}
     return found | {"warm_up_s": round(ready, 2)} | ({"compiled_graphs": graphs} if way.compile else {})
 

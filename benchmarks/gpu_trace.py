@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_job import Job
-from step_worlds import WAYS, Fleet, can_capture, random_action
+from step_worlds import WAYS, Fleet, random_action
 from torch.profiler import ProfilerActivity, profile
 
 _FILE = "trace.json.gz"
@@ -19,7 +19,7 @@ def run(job: Job) -> dict[str, Any]:
     """Profile captured steps of `base` in 64 worlds, or what can be had of that."""
     fleet = Fleet("mini" if job.quick else "base", job.device, "bf16" if job.clock.on_gpu else "fp32")
     simulator = fleet.simulator(1 if job.quick else 64)
-    name = "kernels, CUDA graph" if can_capture(simulator, job.device) else "kernels"
+    name = "kernels, CUDA graph" if job.clock.on_gpu else "eager torch"
     path = job.out / _FILE
     with WAYS[name].of(simulator):
         for _ in range(_WARM_UP if job.clock.on_gpu else 1):

@@ -5,13 +5,24 @@
 `LearnedWorldModel.advance` runs on fake CUDA tensors, which have shapes and lifetimes but no numbers. With kernels, each Triton
 wrapper does all that it does, allocations included, but launches nothing. Counted and not measured: the allocator's rounding
 and fragmentation, workspaces of cuBLAS, cuDNN and of attention, and the driver's own memory are left out, so a GPU shows more.
-The fake run cannot look at numbers, so labels spread once instead of until they settle, and the definition of the lookup takes
-the best score without comparing candidates again; both hold what the real ones hold at a time, but for those candidates.
+
+Four ways are counted:
+
+- kernels: the Triton kernels, as on a GPU.
+- definitions: the kernels' definitions in torch. They hold scores, logits and embedded voxels of few rows at a time.
+- plain torch: the step as one would write it in layers of torch: the embedded voxels of a whole batch (in the type of the
+  product, bfloat16 under autocast), conv2d, LayerNorm, linear and GELU with a tensor between each two, all logits of all
+  voxels, all distances to the codes, and scaled_dot_product_attention over the rotated past, concatenated to the new tokens.
+- plain torch, logits in blocks: the same, but for the logits, of which a block is held at a time as in the definition.
+
+Without kernels, attention counts as torch's fused one, which holds no scores: that is what a GPU takes for such a mask.
+The fake run cannot look at numbers, so the definition of the lookup takes the best score without comparing candidates again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import weakref
@@ -23,20 +34,21 @@ from unittest import mock
 
 import torch
 from fake_gpu import fake_gpu, move
-from gpu_classify import argmax_of_logits
 from gpu_job import Job
 from machine import describe, write
-from step_worlds import definitions
+from step_worlds import definitions, plain_torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from models.layers import working_dtype
 from models.presets import preset
 from models.world_map import map_size
 from models.world_model import LearnedWorldModel
 from scenes.route import ROUTE_CHANNELS
 
-WAYS = ("kernels", "definitions", "definitions, logits in memory")
+_BLOCKS = "plain torch, logits in blocks"
+WAYS = ("kernels", "definitions", _BLOCKS, "plain torch")
 _MIB = 1 << 20
 
 
@@ -47,11 +59,13 @@ class Storages(TorchDispatchMode):
     Attributes:
         live, peak: bytes now, and at the most since it was opened.
         largest: the operation at whose end the peak was reached.
+        exact: whether what waits for Python's collector is left out of the peak, which takes time.
     """
 
     live: int = 0
     peak: int = 0
     largest: str = ""
+    exact: bool = False
     _known: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -62,6 +76,8 @@ class Storages(TorchDispatchMode):
         for part in tree_leaves(result):
             if isinstance(part, Tensor) and part.is_cuda:
                 self._see(part.untyped_storage())
+        if self.live > self.peak and self.exact:
+            gc.collect()  # fake tensors lie in cycles, and stay until they are collected; those of a GPU do not
         if self.live > self.peak:
             self.peak, self.largest = self.live, str(func)
         return result
@@ -79,20 +95,21 @@ class Storages(TorchDispatchMode):
         self.live -= size
 
 
-def _settled(left: Tensor, right: Tensor) -> bool:
-    return True  # a plain function: a mock would remember its arguments, and keep them alive
-
-
 @contextmanager
-def without_numbers() -> Iterator[None]:
-    """While open, nothing asks a tensor for its numbers: see the module's docstring."""
+def as_on_a_gpu() -> Iterator[None]:
+    """While open, what asks for numbers, or goes another way without a GPU, is replaced: see the module's docstring."""
 
     def nearest(x: Tensor, book: Tensor) -> Tensor:
         return torch.baddbmm(book.square().sum(-1).unsqueeze(1), x, book.transpose(1, 2), alpha=-2).argmin(-1)
 
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        kind = working_dtype(query)
+        query, key, value = (part.to(kind) for part in (query, key, value))
+        return torch.empty_like(query)
+
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("torch.equal", _settled))
         stack.enter_context(mock.patch("kernels.codebook._nearest_of_block", nearest))
+        stack.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", attention))
         yield
 
 
@@ -100,10 +117,10 @@ def without_numbers() -> Iterator[None]:
 def way(name: str) -> Iterator[None]:
     """While open, steps run in one of WAYS."""
     with ExitStack() as stack:
-        stack.enter_context(without_numbers())
+        stack.enter_context(as_on_a_gpu())
         stack.enter_context(definitions(name != "kernels"))
-        if name == "definitions, logits in memory":
-            stack.enter_context(mock.patch("models.tokenizer.classify_voxels", argmax_of_logits))
+        if name not in ("kernels", "definitions"):
+            stack.enter_context(plain_torch(logits=name != _BLOCKS))
         yield
 
 
@@ -123,8 +140,14 @@ def count(name: str, worlds: int, dtype: torch.dtype | None, kind: str) -> dict[
                 rollout = model.start(occupancy, motion, seeds)
             del occupancy
             route = torch.zeros(worlds, ROUTE_CHANNELS, *grid.shape[:2], dtype=torch.uint8, device="cuda")
-            counted.peak = before = counted.live
-            chunk = model.advance(rollout, motion[:, :frames], route)
+            gc.collect()
+            gc.freeze()  # what is alive by now need not be looked through again
+            counted.exact, counted.peak = True, counted.live
+            before = counted.live
+            try:
+                chunk = model.advance(rollout, motion[:, :frames], route)
+            finally:
+                gc.unfreeze()
         assert chunk.voxels is not None
         step = (counted.peak - before) / _MIB
         return {"way": kind, "before": before / _MIB, "total": counted.peak / _MIB, "step": step, "largest": counted.largest}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 import torch
+import unfused
 from torch import Tensor
 
 import kernels.dispatch
@@ -23,9 +23,19 @@ _SURE = 100.0  # added to the logit of what a voxel held
 _ACTIVITY = 0.2  # deviation of the random actions, which keeps the cars on the road for a while
 
 
+# What models call that is written otherwise in plain torch; the other definitions are written like that anyway.
+_PLAIN = (
+    "models.layers.class_embedding",
+    "models.layers.depthwise_norm",
+    "models.layers.feed_forward",
+    "models.quantizer.nearest_code",
+    "models.tokenizer.classify_voxels",
+)
+
+
 @dataclass(frozen=True)
 class Way:
-    """How a step runs: with Triton kernels or the definitions in torch, `advance` compiled by torch or not, as a CUDA graph."""
+    """How a step runs: with Triton kernels or in plain torch, `advance` compiled by torch or not, as a CUDA graph."""
 
     kernels: bool
     compile: bool = False
@@ -34,13 +44,12 @@ class Way:
     @contextmanager
     def of(self, simulator: Any) -> Iterator[None]:
         """While open, the simulator steps in this way."""
-        if hasattr(simulator, "capture"):
-            simulator.capture = self.capture
+        simulator.capture = self.capture
         if self.compile:
             torch.compiler.reset()
             simulator.model.advance = torch.compile(simulator.model.advance, dynamic=False)
         try:
-            with definitions(not self.kernels):
+            with nullcontext() if self.kernels else plain_torch():
                 yield
         finally:
             if self.compile:
@@ -63,6 +72,19 @@ def definitions(use: bool = True) -> Iterator[None]:
     Without `use`, calls go to kernels where there are any; of several contexts that are open the innermost decides.
     """
     with mock.patch("kernels.dispatch.has_triton", (lambda: False) if use else _HAS_TRITON):
+        yield
+
+
+@contextmanager
+def plain_torch(logits: bool = True) -> Iterator[None]:
+    """While open, a step runs as one would write it in layers of torch: see unfused.py and, of attention, `Block._attend`.
+
+    logits: whether all logits of all voxels are held, or a block of them at a time.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(definitions())
+        for place in _PLAIN if logits else _PLAIN[:-1]:
+            stack.enter_context(mock.patch(place, getattr(unfused, place.rpartition(".")[2])))
         yield
 
 
@@ -99,24 +121,11 @@ class Fleet:
         """So many worlds, begun."""
         from occworld_env import EnvConfig, Simulator
 
-        wanted = {"precision": self.precision, "capture": False}
-        known = inspect.signature(Simulator).parameters
-        settings = {name: value for name, value in wanted.items() if name in known}
-        config = EnvConfig(bank_size=_BANK)
-        simulator = Simulator(self.model, config=config, num_worlds=worlds, device=self.device, **settings)
+        settings: dict[str, Any] = {"device": self.device, "precision": self.precision, "capture": False}
+        simulator = Simulator(self.model, config=EnvConfig(bank_size=_BANK), num_worlds=worlds, **settings)
         simulator.bank = self.bank = self.bank or simulator.bank
         simulator.reset(seed=0)
         return simulator
-
-
-def precision_of(simulator: Any) -> str:
-    """What the world model's products are computed in; a simulator that knows only float32 has no such attribute."""
-    return getattr(simulator, "precision", "fp32")
-
-
-def can_capture(simulator: Any, device: str) -> bool:
-    """Whether steps can run as a CUDA graph here."""
-    return device.startswith("cuda") and hasattr(simulator, "capture")
 
 
 def random_action(simulator: Any) -> Tensor:

@@ -21,20 +21,29 @@ def run(scripts: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_quick_run_writes_its_results(scripts: Path, tmp_path: Path) -> None:
     result = run(
-        scripts, "--device", "cpu", "--quick", "--seconds", "120", "--only", "lookup,norm,noise", "--out", str(tmp_path)
+        scripts,
+        "--device",
+        "cpu",
+        "--quick",
+        "--seconds",
+        "120",
+        "--only",
+        "lookup,norm,noise,maps,inputs",
+        "--out",
+        str(tmp_path),
     )
     assert result.returncode == 0, result.stderr
     written = json.loads((tmp_path / "gpu.json").read_text())
     assert written["versions"]["torch"]
     assert written["device"] == "cpu"
-    assert list(written["parts"]) == ["ceilings", "lookup", "norm", "noise"]
+    assert list(written["parts"]) == ["ceilings", "lookup", "norm", "noise", "inputs", "maps"]
     peaks = written["parts"]["ceilings"]["peaks"]
     assert min(peaks.values()) > 0
-    for name in ("lookup", "norm", "noise"):
+    for name in ("lookup", "norm", "noise", "inputs", "maps"):
         for row in written["parts"][name]["rows"]:
             assert row["ms"] > 0, row
             assert row["share"] == pytest.approx(row["floor_ms"] / row["ms"])
-            assert row["error"] < (1e-5 if row["type"] == "float32" else 1e-2), row
+            assert row["error"] < (1e-2 if row["type"] == "bfloat16" else 1e-5), row
             assert "meets" not in row, "small sizes are not judged"
             assert all("ms" in rival for rival in row["rivals"].values()), row
     text = (tmp_path / "gpu.txt").read_text()
@@ -49,7 +58,7 @@ def test_what_is_asked_for(scripts: Path) -> None:
     assert gpu.chosen("step") == ["step"]
     assert gpu.chosen("roofline, noise") == ["ceilings", "noise", "roofline"]
     assert gpu.chosen("kernels") == ["ceilings", *gpu.KERNELS]
-    assert gpu.chosen("") == [name for name in gpu.PARTS if name != "memory-count"]
+    assert gpu.chosen("") == [name for name in gpu.PARTS if name not in gpu.COUNTS]
     with pytest.raises(ValueError, match=r"--only: expected some of ceilings.*found wheels"):
         gpu.chosen("step,wheels")
 
