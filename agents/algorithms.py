@@ -20,7 +20,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "tokens"): _PPO | {"n_epochs": 6},  # the embedding of the codes is learned from nothing
     ("ppo", "occupancy"): _PPO,
     ("sac", "bev"): _SAC | {"buffer_size": 20_000},
-    ("sac", "tokens"): _SAC | {"buffer_size": 100_000},  # codes are a hundredth of the voxels
+    ("sac", "tokens"): _SAC | {"buffer_size": 100_000},  # codes take little memory
     ("sac", "occupancy"): _SAC | {"buffer_size": 5_000},
 }
 """Keyword arguments by algorithm and observation. n_steps is of one world, buffer_size and learning_starts of all together.

@@ -46,7 +46,10 @@ def save_agent(agent: BaseAlgorithm, path: Path) -> Path:
 
 
 def save_checkpoint(agent: BaseAlgorithm, history: History, folder: Path, name: str, settings: dict[str, Any]) -> None:
-    """Write a checkpoint. settings: JSON that a training has to share to go on from it. Of replay buffers, the newest is kept."""
+    """Write a checkpoint; of replay buffers only the newest is kept, since they are large.
+
+    settings: what a training has to share to go on from it, as JSON knows it.
+    """
     path = save_agent(agent, folder / f"{name}_{agent.num_timesteps}_steps.zip")
     replay = getattr(agent, "replay_buffer", None)
     if replay is not None:
