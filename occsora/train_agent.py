@@ -53,11 +53,11 @@ class TrainAgent:
     """Folder for the policies, checkpoints, TensorBoard logs, the learning curve and the evaluation."""
     checkpoint_every: int = 2048
     """Environment steps between checkpoints; they fall between two rollouts."""
-    evaluate_every: int = 2048
+    evaluate_every: int = 4096
     """Environment steps between evaluations, the best of which keeps best.zip."""
-    evaluation_episodes: int = 8
+    evaluation_episodes: int = 4
     """Episodes of each evaluation; 0 for none."""
-    final_episodes: int = 5
+    final_episodes: int = 3
     """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
     learning_rate: float = 3e-4
     """Step size of the optimizer at the start; it falls linearly to a tenth."""
