@@ -1,24 +1,28 @@
-"""Train a driver by reinforcement learning in the world model: PPO or SAC of stable-baselines3 on a batch of worlds."""
+"""Train a driver by reinforcement learning, in the world model or in the reference world: PPO or SAC on a batch of worlds."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 from rich.console import Console
-from stable_baselines3 import PPO, SAC
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.features import OccSoraFeatures
+from agents.algorithms import make_agent
+from agents.checkpoint import History, newest, restore, save_agent
 from agents.sb3 import Sb3VecEnv
+from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
+from occsora import evaluate
 from occsora.driving import find_model, find_scenes
 from occsora.learning_curve import Episode, plot, show
+
+WORLDS = {"dream": "OccSora-v0", "reference": "OccSoraReference-v0"}
+_JUDGED, _COMPARED = 1_000_000, 2_000_000  # added to --seed for the starts of the evaluations: other ones than the training's
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,12 @@ class TrainAgent:
 
     algo: Literal["ppo", "sac"] = "ppo"
     """Algorithm of stable-baselines3."""
+    world: Literal["dream", "reference"] = "dream"
+    """Where it learns: in the world model, or with true dynamics."""
     steps: int = 4096
-    """Environment steps in all worlds together."""
+    """Environment steps in all worlds together, those before --resume included."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
     num_envs: int = 4
     """Worlds that are driven side by side."""
     observation: Literal["bev", "tokens", "occupancy"] = "bev"
@@ -37,14 +45,22 @@ class TrainAgent:
     """What the policy does; SAC knows `control` only."""
     scenes: Path | None = None
     """Folder or file to start from: scene files, or ScenarioNet recordings (.pkl). The bundled scenes by default."""
+    held_out: Path | None = None
+    """The same for the evaluations. By default the bundled scenes, from other starts."""
     model: str | None = None
     """World model: a name, a folder, a hub id, or "warp", the rigid baseline. The bundled one by default."""
     out: Path = Path("runs/agent")
-    """Folder for the policy, checkpoints, TensorBoard logs and the learning curve."""
+    """Folder for the policies, checkpoints, TensorBoard logs, the learning curve and the evaluation."""
     checkpoint_every: int = 2048
-    """Environment steps between checkpoints."""
+    """Environment steps between checkpoints; they fall between two rollouts."""
+    evaluate_every: int = 4096
+    """Environment steps between evaluations, the best of which keeps best.zip."""
+    evaluation_episodes: int = 4
+    """Episodes of each evaluation; 0 for none."""
+    final_episodes: int = 3
+    """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
     learning_rate: float = 3e-4
-    """Step size of the optimizer."""
+    """Step size of the optimizer at the start; it falls linearly to a tenth."""
     seed: int = 0
     """Decides starts, futures, initial weights and exploration."""
     device: str = "cpu"
@@ -54,78 +70,121 @@ class TrainAgent:
 COMMAND = TrainAgent
 
 
-class EpisodeLog(BaseCallback):
-    """Keeps each episode that ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.episodes: list[Episode] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.episodes.append(Episode(self.num_timesteps, float(info["episode"]["r"]), int(info["episode"]["l"])))
-        return True
-
-
 def run(config: TrainAgent) -> None:
-    """Train, save the policy and show the learning curve; raises ValueError on settings that make no sense."""
-    if config.steps < 1 or config.num_envs < 1:
-        raise ValueError(f"expected positive --steps and --num-envs, found {config.steps} and {config.num_envs}")
+    """Train, save the policy, show the learning curve and the evaluation; raises ValueError on settings that make no sense."""
+    _check(config)
+    console = Console()
+    checkpoint = newest(config.out / "checkpoints", config.algo)
+    if config.resume and checkpoint is None:
+        raise FileNotFoundError(f"--resume: {config.out / 'checkpoints'} holds no checkpoint of {config.algo}")
+    if checkpoint is not None and not config.resume:
+        raise ValueError(
+            f"--out: {config.out} holds a training of {config.algo}; --resume goes on with it, or name another folder"
+        )
+    done = 0 if checkpoint is None else int(checkpoint.stem.split("_")[-2])
+    config.out.mkdir(parents=True, exist_ok=True)
+    env = make_worlds(config, config.num_envs, config.scenes)
+    agent = make_agent(
+        config.algo,
+        env,
+        config.observation,
+        config.steps,
+        learning_rate=config.learning_rate,
+        token_shape=env.get_attr("simulator")[0].model.token_shape,
+        seed=config.seed + done,  # a resumed training draws other starts than the ones that it has seen
+        device=config.device,
+        log=config.out,
+    )
+    history = History() if checkpoint is None else restore(agent, checkpoint, _lasting(config))
+    _learn(config, agent, history, console)
+    path = save_agent(agent, config.out / f"{config.algo}.zip")
+    env.close()
+    _show(config, history, path, console)
+    if config.final_episodes:
+        _compare(config, path, console)
+
+
+def _check(config: TrainAgent) -> None:
+    for name, least in (("steps", 1), ("num_envs", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
+        if getattr(config, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')}: expected {least} or more, found {getattr(config, name)}")
+    for name in ("evaluation_episodes", "final_episodes"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"--{name.replace('_', '-')}: expected 0 or more, found {getattr(config, name)}")
     if config.algo == "sac" and config.action == "discrete":
         raise ValueError("--action: SAC needs 'control' actions, found 'discrete'")
-    console = Console()
-    config.out.mkdir(parents=True, exist_ok=True)
+    if config.held_out is not None and not config.held_out.exists():
+        raise FileNotFoundError(f"--held-out: {config.held_out} does not exist")
+
+
+def _lasting(config: TrainAgent) -> dict[str, str | int]:
+    """What a resumed training has to share with the one before."""
+    return {name: getattr(config, name) for name in ("algo", "world", "observation", "action", "num_envs", "seed")}
+
+
+def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None) -> VecMonitor:
+    """A batch of worlds as stable-baselines3 takes it."""
     worlds = gymnasium.make_vec(
-        "OccSora-v0",
-        num_envs=config.num_envs,
-        scenes=find_scenes(config.scenes),
+        WORLDS[config.world],
+        num_envs=num_envs,
+        scenes=find_scenes(scenes),
         world_model=find_model(config.model),
         observation=config.observation,
         action=config.action,
         device=config.device,
     )
-    env = VecMonitor(Sb3VecEnv(worlds))
-    agent = make_agent(config, env, worlds)
-    log = EpisodeLog()
-    every = max(config.checkpoint_every // config.num_envs, 1)
-    saver = CheckpointCallback(every, str(config.out / "checkpoints"), name_prefix=config.algo)
-    agent.learn(config.steps, callback=CallbackList([log, saver]), tb_log_name=config.algo, progress_bar=False)
-    path = save(agent, config.out / f"{config.algo}.zip")
-    env.close()
-    title = f"{config.algo.upper()} on OccSora-v0, {config.steps} steps"
-    show(log.episodes, title, console)
+    return VecMonitor(Sb3VecEnv(worlds))
+
+
+def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: Console) -> None:
+    """Make the steps that are left, with evaluations before checkpoints so that these know the best policy so far."""
+    callbacks: list[BaseCallback] = [EpisodeLog(history)]
+    judged = None
+    if config.evaluation_episodes:
+        judged = make_worlds(config, min(config.num_envs, config.evaluation_episodes), config.held_out)
+        seed, best = config.seed + _JUDGED, config.out / "best.zip"
+        callbacks.append(Evaluation(config.evaluate_every, judged, config.evaluation_episodes, seed, history, best))
+    checkpoints = config.out / "checkpoints"
+    callbacks.append(Checkpoints(config.checkpoint_every, history, checkpoints, config.algo, _lasting(config)))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    left = config.steps - agent.num_timesteps
+    if left > 0:
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(f"training {config.algo.upper()}", total=config.steps)
+            callbacks.append(ProgressBar(lambda count: bar.advance(task, count)))
+            agent.learn(left, callback=callbacks, tb_log_name=config.algo, reset_num_timesteps=agent.num_timesteps == 0)
+    if judged is not None:
+        judged.close()
+
+
+def _show(config: TrainAgent, history: History, path: Path, console: Console) -> None:
+    """Print the learning curve and where everything is."""
+    title = f"{config.algo.upper()} on {WORLDS[config.world]}, {config.steps} steps"
+    episodes = [Episode(*item) for item in history.episodes]
+    show(episodes, title, console)
     console.print(f"policy: {path}")
-    console.print(f"curve: {plot(log.episodes, title, config.out / 'learning_curve.png')}")
+    if history.best is not None:
+        console.print(f"best policy: {config.out / 'best.zip'}, mean return {history.best:+.2f}")
+    console.print(f"curve: {plot(episodes, title, config.out / 'learning_curve.png')}")
     console.print(f"TensorBoard: tensorboard --logdir {config.out}")
 
 
-def make_agent(config: TrainAgent, env: VecMonitor, worlds: VectorEnv) -> BaseAlgorithm:
-    """A fresh PPO or SAC agent with the features extractor of this project."""
-    features: dict[str, Any] = {}
-    if config.observation == "tokens":
-        features["token_shape"] = worlds.unwrapped.simulator.model.token_shape  # type: ignore[attr-defined]
-    shared: dict[str, Any] = {
-        "policy": "MultiInputPolicy",
-        "env": env,
-        "learning_rate": config.learning_rate,
-        "policy_kwargs": {"features_extractor_class": OccSoraFeatures, "features_extractor_kwargs": features},
-        "tensorboard_log": str(config.out),
-        "seed": config.seed,
-        "device": config.device,
-        "verbose": 1,
-    }
-    if config.algo == "sac":
-        sizes: dict[str, Any] = {"buffer_size": min(config.steps, 20_000), "learning_starts": min(config.steps // 4, 1000)}
-        return SAC(batch_size=128, **sizes, **shared)
-    length = max(min(128, config.steps // config.num_envs), 2)
-    batch = min(128, length * config.num_envs)
-    return PPO(n_steps=length, batch_size=batch, n_epochs=4, gamma=0.97, ent_coef=0.003, **shared)
-
-
-def save(agent: BaseAlgorithm, path: Path) -> Path:
-    """Write the agent where plain stable-baselines3 loads it; the file appears only when it is whole."""
-    partial = path.with_name(f".{path.stem}.partial.zip")
-    agent.save(partial)
-    os.replace(partial, path)
-    return path
+def _compare(config: TrainAgent, policy: Path, console: Console) -> None:
+    """Print the table of `occsora evaluate`: the policy beside simple planners, on starts that decided nothing before."""
+    if (config.observation, config.action) != ("bev", "control"):
+        console.print(f"no evaluation table: it is of bev and control, not of {config.observation} and {config.action}")
+        return
+    evaluate.run(
+        evaluate.Evaluate(
+            planners=(f"{config.algo}:{policy}", "cv", "stop", "random"),
+            worlds=(config.world,),
+            episodes=config.final_episodes,
+            seed=config.seed + _COMPARED,
+            scenes=config.held_out,
+            model=config.model,
+            device=config.device,
+            out=config.out / f"evaluation_{config.algo}_{config.steps}_steps",
+            counterfactuals=0,
+            films=0,
+        )
+    )

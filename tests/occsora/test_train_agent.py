@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import imageio.v2 as imageio
 import pytest
 from rich.console import Console
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from occsora import train_agent
 from occsora.driving import find_scenes
@@ -16,19 +19,67 @@ from occsora.learning_curve import Episode, curve, plot, show, sparkline
 from occsora.train_agent import TrainAgent
 
 
+def small(scenes: Path, out: Path, **changed: Any) -> TrainAgent:
+    """A training of 64 steps of two worlds in the rigid baseline, evaluated on the same street."""
+    told: dict[str, Any] = {"steps": 64, "num_envs": 2, "scenes": scenes, "held_out": scenes, "model": "warp", "out": out}
+    told |= {"checkpoint_every": 32, "evaluate_every": 32, "evaluation_episodes": 2, "final_episodes": 0}
+    return TrainAgent(**told | changed)
+
+
+def scalars(out: Path, run: str) -> dict[str, list[int]]:
+    """Steps at which TensorBoard has each value."""
+    log = EventAccumulator(str(out / run))
+    log.Reload()
+    return {name: [item.step for item in log.Scalars(name)] for name in log.Tags()["scalars"]}
+
+
 def test_training_leaves_a_policy_and_a_curve(scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "agent"
-    train_agent.run(TrainAgent(steps=64, num_envs=2, scenes=scene_folder, model="warp", out=out, checkpoint_every=32))
-    assert "policy:" in capsys.readouterr().out
+    train_agent.run(small(scene_folder, out, final_episodes=2))
+    printed = capsys.readouterr().out
+    assert "policy:" in printed
+    assert "dream: 2 episodes a planner" in printed
+    told = json.loads((out / "evaluation_ppo_64_steps" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(told["worlds"]["dream"]) == {f"ppo:{out / 'ppo.zip'}", "cv", "stop", "random"}
     assert imageio.imread(out / "learning_curve.png").ndim == 3
-    assert len(list((out / "checkpoints").glob("ppo_*_steps.zip"))) == 2
-    assert list(out.glob("ppo_1/events.out.tfevents.*"))
-    agent = PPO.load(out / "ppo.zip", device="cpu")
+    assert {path.stem for path in (out / "checkpoints").glob("*.zip")} == {"ppo_32_steps", "ppo_64_steps"}
+    assert scalars(out, "ppo_1")["eval/mean_reward"] == [32, 64]
     env = gymnasium.make("OccSora-v0", scenes=find_scenes(scene_folder), world_model=train_agent.find_model("warp"))
-    observation, _ = env.reset(seed=0)
-    action, _ = agent.predict(observation, deterministic=True)
-    assert env.action_space.contains(action)
-    env.step(action)
+    for name in ("ppo.zip", "best.zip"):
+        agent = PPO.load(out / name, device="cpu")
+        observation, _ = env.reset(seed=0)
+        action, _ = agent.predict(observation, deterministic=True)
+        assert env.action_space.contains(action)
+        env.step(action)
+
+
+@pytest.mark.parametrize(("algo", "kind", "half"), [("ppo", PPO, 32), ("sac", SAC, 8)])
+def test_a_resumed_training_goes_on(scene_folder: Path, tmp_path: Path, algo: Any, kind: Any, half: int) -> None:
+    """Two halves count the steps of one whole, in the counter and in TensorBoard."""
+    told: dict[str, Any] = {"algo": algo, "checkpoint_every": half, "evaluate_every": half}
+    train_agent.run(small(scene_folder, tmp_path / "whole", steps=2 * half, **told))
+    train_agent.run(small(scene_folder, tmp_path / "halves", steps=half, **told))
+    going_on = small(scene_folder, tmp_path / "halves", steps=2 * half, resume=True, **told)
+    train_agent.run(going_on)
+    train_agent.run(going_on)  # there is nothing left to do
+    whole, halves = (kind.load(tmp_path / name / f"{algo}.zip", device="cpu") for name in ("whole", "halves"))
+    assert whole.num_timesteps == halves.num_timesteps == 2 * half
+    assert scalars(tmp_path / "halves", f"{algo}_1")["eval/mean_reward"] == [half, 2 * half]
+    with pytest.raises(ValueError, match="--resume goes on"):
+        train_agent.run(small(scene_folder, tmp_path / "halves", **told))
+    with pytest.raises(ValueError, match="num_envs 3, found 2"):
+        train_agent.run(small(scene_folder, tmp_path / "halves", num_envs=3, resume=True, steps=3 * half, **told))
+
+
+def test_resume_without_a_checkpoint_says_so(scene_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--resume"):
+        train_agent.run(small(scene_folder, tmp_path, resume=True))
+
+
+def test_meta_actions_in_the_reference_world(scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_agent.run(small(scene_folder, tmp_path, world="reference", action="discrete", final_episodes=2))
+    assert "no evaluation table" in capsys.readouterr().out
+    assert PPO.load(tmp_path / "best.zip", device="cpu").action_space.n == 5
 
 
 def test_curve_averages_stretches_of_the_training() -> None:

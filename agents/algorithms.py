@@ -1,0 +1,79 @@
+"""PPO and SAC of stable-baselines3 with the settings that this project trains them with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.features import OccSoraFeatures
+
+_PPO = {"n_steps": 128, "batch_size": 128, "n_epochs": 4, "gamma": 0.97, "gae_lambda": 0.95, "ent_coef": 0.003}
+_SAC = {"batch_size": 128, "gamma": 0.97, "learning_starts": 1000}
+
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "bev"): _PPO,
+    ("ppo", "tokens"): _PPO | {"n_epochs": 6},  # the embedding of the codes is learned from nothing
+    ("ppo", "occupancy"): _PPO,
+    ("sac", "bev"): _SAC | {"buffer_size": 20_000},
+    ("sac", "tokens"): _SAC | {"buffer_size": 100_000},  # codes take little memory
+    ("sac", "occupancy"): _SAC | {"buffer_size": 5_000},
+}
+"""Keyword arguments by algorithm and observation. n_steps is of one world, buffer_size and learning_starts of all together.
+
+A discount of 0.97 a step of 0.5 s looks 17 s ahead."""
+
+_ROLLOUTS = 4  # of PPO at least, however short the training
+
+
+@dataclass(frozen=True)
+class LinearToTenth:
+    """Learning rate that falls linearly from `start` to a tenth of it over the training."""
+
+    start: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Rate where `progress_remaining`, 1 at the start and 0 at the end, is left of the training."""
+        return self.start * (0.1 + 0.9 * max(progress_remaining, 0.0))
+
+
+def make_agent(
+    algorithm: str,
+    env: VecEnv,
+    observation: str,
+    steps: int,
+    *,
+    learning_rate: float = 3e-4,
+    token_shape: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    log: Path | None = None,
+) -> BaseAlgorithm:
+    """A fresh agent with the features extractor of this project.
+
+    algorithm: "ppo" or "sac". observation: what `env` shows, see `SETTINGS`. steps: environment steps in all worlds that the
+    whole training has; rollouts and buffers are no larger than it needs. token_shape: (h, w, G), for `tokens`. log: folder for
+    TensorBoard.
+    """
+    settings = dict(SETTINGS[algorithm, observation])
+    features = {"token_shape": token_shape} if observation == "tokens" else {}
+    shared: dict[str, Any] = {
+        "policy": "MultiInputPolicy",
+        "env": env,
+        "learning_rate": LinearToTenth(learning_rate),
+        "policy_kwargs": {"features_extractor_class": OccSoraFeatures, "features_extractor_kwargs": features},
+        "tensorboard_log": None if log is None else str(log),
+        "seed": seed,
+        "device": device,
+    }
+    if algorithm == "sac":
+        settings["buffer_size"] = min(settings["buffer_size"], max(steps, env.num_envs))
+        settings["learning_starts"] = min(settings["learning_starts"], steps // 4)
+        return SAC(**settings, **shared)
+    settings["n_steps"] = max(min(settings["n_steps"], steps // (_ROLLOUTS * env.num_envs)), 2)
+    settings["batch_size"] = min(settings["batch_size"], settings["n_steps"] * env.num_envs)
+    return PPO(**settings, **shared)
