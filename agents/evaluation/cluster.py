@@ -21,6 +21,7 @@ def cluster(workers: int, address: str | None, threads: int = 1) -> Iterator[Non
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as ray's own warning asks
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # ray would put a function of its own in the place of Python's print
     os.environ.setdefault("RAY_worker_niceness", "0")  # ray's 15 would let anything else on the machine go first
     import ray
 
