@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ class Periodic(BaseCallback):
         super().__init__()
         self.every, self._last = every, 0
 
+    @abstractmethod
     def act(self) -> None:
         """What is to be done."""
-        raise NotImplementedError
 
     def _on_training_start(self) -> None:
         self._last = self.model.num_timesteps

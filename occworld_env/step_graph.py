@@ -61,8 +61,7 @@ def step_in_place(simulator: Simulator, action: Tensor) -> StepResult:
     state, rollout = simulator.state, simulator.rollout
     simulator.state, simulator.rollout = Rollout(dict(state.tensors)), Rollout(dict(rollout.tensors))
     try:
-        # What is given out is copied first, since some of it is a view of what is written to next.
-        result = simulator.advance(action).clone()
+        result = simulator.advance(action)
         for kept, new in ((state, simulator.state), (rollout, simulator.rollout)):
             for name, tensor in kept.tensors.items():
                 if new[name] is not tensor:

@@ -96,8 +96,12 @@ def test_they_are_the_tokens_of_the_conditioner(way: Callable[..., Tensor]) -> N
     conditioner = Conditioner(latent, stride, 2, 16)
     warped, known, route, has_warp, has_route = (part.unflatten(0, (worlds, frames)) for part in given)
     cond = Conditions(torch.zeros(worlds, frames, 2, 3), warped, known, has_warp, route, has_route)
-    expected = conditioner.tokens(noisy.unflatten(0, (worlds, frames)), cond).flatten(0, 1)
-    assert torch.equal(way(noisy, given), expected)
+    warp, path = ((flag > 0).float()[:, None, None].expand(-1, tokens, 1) for flag in (given.has_warp, given.has_route))
+    parts = (noisy, given.warped * warp, given.known * warp, given.route * path, warp, path)
+    assert torch.equal(way(noisy, given), torch.cat(parts, dim=-1))
+    rows = conditioner.tokens(noisy.unflatten(0, (worlds, frames)), cond)
+    assert rows.shape == (worlds, frames, tokens, conditioner.inputs)
+    assert torch.equal(rows.flatten(0, 1), torch.cat(parts, dim=-1))
 
 
 def test_types_and_strides(way: Callable[..., Tensor]) -> None:
