@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,11 @@ class TrainingConfig:
         out: folder of the run: checkpoints, TensorBoard logs and the finished model.
         steps: optimiser steps in all; the learning rate's schedule spans them.
         batch_size: samples a step and process.
-        learning_rate: peak of the cosine schedule, for Muon; AdamW's is a fifth of it.
+        optimizer: "muon", for the matrices of linear layers, with AdamW for the rest; or "adamw" for everything.
+        learning_rate: peak of the schedule; beside Muon, AdamW's is a fifth of it.
+        schedule: after the warm-up, "cosine" down to a twentieth, or "constant".
         warmup: steps of linear warm-up.
-        weight_decay: of Muon, decoupled.
+        weight_decay: decoupled, of Muon, or of AdamW where that is alone.
         clip: largest norm of the gradient.
         ema_decay: of the moving average of the weights, which is what is saved as the model.
         minutes: stop, with a checkpoint, after this wall time; None for no budget.
@@ -45,7 +47,9 @@ class TrainingConfig:
     out: Path
     steps: int = 2000
     batch_size: int = 8
+    optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 2e-2
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -63,7 +67,10 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of linear layers, AdamW for all else; "peak" is each group's share of the learning rate."""
+    """Those of `cfg.optimizer`; "peak" is each group's own share of the learning rate."""
+    if cfg.optimizer == "adamw":
+        learned = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        return [torch.optim.AdamW([{"params": learned, "peak": cfg.learning_rate, "weight_decay": cfg.weight_decay}])]
     matrices = [layer.weight for layer in task.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad]
     chosen = {id(matrix) for matrix in matrices}
     others = [parameter for parameter in task.parameters() if parameter.requires_grad and id(parameter) not in chosen]
@@ -148,9 +155,11 @@ class Trainer:
         return {name: value.detach() for name, value in figures.items()} | {"gradient_norm": norm}
 
     def _schedule(self) -> float:
-        """Linear warm-up, then a cosine down to a twentieth."""
+        """Share of the peak learning rate at this step."""
         if self.step < self.cfg.warmup:
             return (self.step + 1) / self.cfg.warmup
+        if self.cfg.schedule == "constant":
+            return 1.0
         share = (self.step - self.cfg.warmup) / max(self.cfg.steps - self.cfg.warmup, 1)
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 

@@ -162,3 +162,26 @@ def test_training_learns(tmp_path: Path) -> None:
     with torch.no_grad():
         figures = task(batch, step=0)
     assert float(figures["from_noise"]) < 0.9 * float(figures["warp"])
+
+
+class Steep(nn.Module):
+    """A model whose gradient is one everywhere, so that AdamW moves a weight by the learning rate in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Linear(2, 2, bias=False)
+        nn.init.zeros_(self.matrix.weight)
+
+    def forward(self, batch: Tensor, step: int) -> dict[str, Tensor]:
+        return {"loss": self.matrix.weight.sum()}
+
+
+def test_adamw_alone_at_a_constant_rate(tmp_path: Path) -> None:
+    """The papers' optimiser: matrices move by AdamW at the whole learning rate, which stays what it is."""
+    cfg = TrainingConfig(
+        tmp_path, steps=20, optimizer="adamw", schedule="constant", learning_rate=1e-3, warmup=0, weight_decay=0.0
+    )
+    trainer = Trainer(Steep(), lambda step: torch.ones(2), lambda task: None, cfg)
+    trainer.run()
+    weight = read_tensors(tmp_path / "checkpoints" / "step-00000020" / "weights.safetensors")["matrix.weight"]
+    torch.testing.assert_close(weight, torch.full((2, 2), -20e-3))
