@@ -8,12 +8,16 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from agents.route_strip import RouteStrip
+from occworld_env.observation import VECTOR_FIELDS
+
 CODE_CHANNELS = 8  # size of the embedding of each code or class id
 _COARSE = 12  # cells along an edge up to which a raster is not halved any more
 
 
 class OccSoraFeatures(BaseFeaturesExtractor):
-    """`image` through small convolutions, `tokens` and `occupancy` embedded id by id first, `vector` through one layer."""
+    """`image` through small convolutions, once whole and once as the strip along the route; `tokens` and `occupancy` embedded
+    id by id first; `vector` through one layer."""
 
     def __init__(
         self,
@@ -32,11 +36,19 @@ class OccSoraFeatures(BaseFeaturesExtractor):
                 raise ValueError(f"observation {name!r}: expected a Box, found {type(space).__name__}")
             self.parts[name], size = _part(name, space, width, token_shape)
             total += size
+        self.strip = None
+        image, vector = (observation_space.spaces.get(name) for name in ("image", "vector"))
+        if isinstance(image, spaces.Box) and vector is not None and vector.shape == (len(VECTOR_FIELDS),):
+            self.strip = RouteStrip(image.shape[0], width)
+            total += self.strip.features
         self.join = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU())
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Features float32 (B, features_dim) of a batch of observations, images already scaled to [0, 1] by SB3."""
-        return self.join(torch.cat([part(observations[name]) for name, part in self.parts.items()], dim=1))
+        found = [part(observations[name]) for name, part in self.parts.items()]
+        if self.strip is not None:
+            found.append(self.strip(observations["image"], observations["vector"]))
+        return self.join(torch.cat(found, dim=1))
 
 
 def _part(name: str, space: spaces.Box, width: int, token_shape: tuple[int, int, int] | None) -> tuple[nn.Module, int]:

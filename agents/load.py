@@ -49,25 +49,31 @@ class FunctionPlanner:
         return self._function(observation, info)
 
 
-def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
-    """The planner that `spec` names, attached to the single or vector environment that it is to drive.
+def make_planner(spec: str, seed: int = 0) -> Planner:
+    """The planner that `spec` names, not attached yet; `interface_of` tells the environment that it is made for.
 
-    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3; or `module:object`, importable
-    from here or from the working directory: a planner, a class that is made without arguments, or a function
-    (observation, info) -> action. seed: of the planner's own randomness. Raises ValueError on what is none of these or cannot
-    drive this environment.
+    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3;
+    or `module:object`, importable from here or from the working directory: a planner, a class that is made without arguments,
+    or a function (observation, info) -> action. seed: of the planner's own randomness. Raises ValueError on what is none of
+    these.
     """
     kind, colon, rest = spec.partition(":")
     if spec in PLANNERS:
-        planner = PLANNERS[spec](seed)
-    elif kind in ALGORITHMS and rest:
-        planner = PolicyPlanner(kind, rest)
-    elif kind and colon and rest:
-        planner = _imported(kind, rest)
-    else:
-        known = ", ".join([*PLANNERS, *(f"{name}:FILE" for name in ALGORITHMS), "module:object"])
-        raise ValueError(f"planner: expected one of {known}, found {spec!r}")
-    return attach(planner, env)
+        return PLANNERS[spec](seed)
+    if kind in ALGORITHMS and rest:
+        return PolicyPlanner(kind, rest)
+    if kind and colon and rest:
+        return _imported(kind, rest)
+    known = ", ".join([*PLANNERS, *(f"{name}:FILE" for name in ALGORITHMS), "module:object"])
+    raise ValueError(f"planner: expected one of {known}, found {spec!r}")
+
+
+def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
+    """The planner of `make_planner`, attached to the single or vector environment that it is to drive.
+
+    Raises ValueError where it cannot drive this environment.
+    """
+    return attach(make_planner(spec, seed), env)
 
 
 def _imported(module: str, name: str) -> Planner:

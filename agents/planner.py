@@ -20,17 +20,28 @@ Observation = Mapping[str, Array]
 Environment = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 
-class Planner(Protocol):
-    """Something that drives `control` actions, in a single environment or in a batch of worlds.
+@dataclass(frozen=True)
+class Interface:
+    """What a planner sees and gives, in the words of `occworld_env.EnvConfig`: `observation` and `action`."""
 
-    A planner may also have `attach(env)`, see `Attachable`.
+    observation: str = "bev"
+    action: str = "control"
+
+
+USUAL = Interface()
+
+
+class Planner(Protocol):
+    """Something that drives, in a single environment or in a batch of worlds.
+
+    A planner may also have `attach(env)`, see `Attachable`, and `interface`, an `Interface`, if that is not the `USUAL` one.
     """
 
     def reset(self) -> None:
         """Forget everything: a new episode begins in every world. Where worlds of a batch end one by one, see `begins`."""
 
     def act(self, observation: Observation, info: Mapping[str, Any]) -> Array:
-        """Action, float32 (2,) for a single environment's observation, (B, 2) for a batch; see `occworld_env.actions`."""
+        """Action of a single environment, for `control` float32 (2,); of a batch, (B, 2); see `occworld_env.actions`."""
 
 
 @runtime_checkable
@@ -46,6 +57,11 @@ def attach(planner: Planner, env: Environment) -> Planner:
     if isinstance(planner, Attachable):
         planner.attach(env)
     return planner
+
+
+def interface_of(planner: Planner) -> Interface:
+    """What the planner's environment has to show and take."""
+    return getattr(planner, "interface", USUAL)
 
 
 def simulator_of(env: Environment) -> Simulator:

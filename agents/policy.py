@@ -18,10 +18,13 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from agents.planner import Array, Environment, Observation
+from agents.planner import Array, Environment, Interface, Observation
 
 ALGORITHMS = {"ppo": "stable_baselines3.common.policies", "sac": "stable_baselines3.sac.policies"}
 """Algorithms whose policies can be read, and the module of their `MultiInputPolicy`."""
+
+_SHOWN = {"image": "bev", "tokens": "tokens", "occupancy": "occupancy"}  # what stands beside `vector`, by `observation=`
+_GIVEN = {"Discrete(5)": "discrete", "Box((2,))": "control"}
 
 
 class PolicyPlanner:
@@ -43,6 +46,13 @@ class PolicyPlanner:
         if found != ALGORITHMS[algorithm]:
             raise ValueError(f"{file}: expected a policy of {ALGORITHMS[algorithm]}, found one of {found}")
         self._policy: Any = None
+
+    @property
+    def interface(self) -> Interface:
+        """What the policy was trained to see and to do."""
+        shown = _observations(self._data["observation_space"])
+        seen = next((kind for name, kind in _SHOWN.items() if name in shown), "bev")
+        return Interface(seen, _GIVEN.get(_action(self._data["action_space"]), "trajectory"))
 
     def attach(self, env: Environment) -> None:
         """See `Attachable`; raises ValueError that says in what the spaces of policy and environment differ."""

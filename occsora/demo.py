@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from agents.load import load_planner
-from agents.planner import Planner
+from agents.load import make_planner
+from agents.planner import Planner, attach, interface_of
 from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
 from occworld_env.env import OccSoraEnv
@@ -75,8 +75,9 @@ def run(config: Demo) -> None:
     if not config.seconds > 0:
         raise ValueError(f"--seconds: expected a positive number, found {config.seconds}")
     console = Console()
-    env = make_env(config.scenes, config.model)
-    planner = load_planner(config.planner, env, config.seed)
+    planner = make_planner(config.planner, config.seed)
+    env = make_env(config.scenes, config.model, **vars(interface_of(planner)))
+    attach(planner, env)
     with Recorder(config.out / "demo", fps=1 / env.world_model.dt) as recorder:
         log = drive(env, planner, config, recorder, console)
     env.close()

@@ -27,7 +27,8 @@ from agents.evaluation.runner import Job, claim, drive_all, drive_here, threads
 from agents.evaluation.starts import draw_starts
 from agents.evaluation.statistics import Estimate
 from agents.evaluation.worlds import WorldSettings, check_worlds, fingerprint, open_world
-from agents.load import load_planner
+from agents.load import make_planner
+from agents.planner import attach, interface_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def plan(config: Evaluate) -> list[Job]:
     with threads(config.threads):
         envs = [open_world(name, settings) for name in worlds]
         starts = draw_starts(envs, config.episodes, config.seed, config.max_seconds)
-        _check_planners(config, envs[0], starts[0])
+        _check_planners(config, settings, starts[0])
     return [
         Job(world, planner, place, settings, config.threads)
         for world in config.worlds
@@ -134,14 +135,16 @@ def _apart(config: Evaluate) -> bool:
     return config.workers > 0 or config.address is not None
 
 
-def _check_planners(config: Evaluate, env: Any, place: StartState) -> None:
-    """Load each planner once, so that a wrong name shows before hours are driven."""
-    env.reset(seed=0, options={"scene": place.scene, "ego": place.ego, "start": place.start})
-    for planner in config.planners:
+def _check_planners(config: Evaluate, settings: WorldSettings, place: StartState) -> None:
+    """Make each planner once, so that a wrong name shows before hours are driven."""
+    for name in config.planners:
         try:
-            load_planner(planner, env)
+            planner = make_planner(name)
+            env = open_world(config.worlds[0], settings, interface_of(planner))
+            env.reset(seed=0, options={"scene": place.scene, "ego": place.ego, "start": place.start})
+            attach(planner, env)
         except ValueError as error:
-            raise ValueError(f"--planners: {planner}: {error}") from error
+            raise ValueError(f"--planners: {name}: {error}") from error
 
 
 def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> list[Path]:

@@ -16,12 +16,14 @@ from stable_baselines3.common.vec_env import VecMonitor
 from agents.algorithms import make_agent
 from agents.checkpoint import History, newest, restore, save_agent
 from agents.sb3 import Sb3VecEnv
+from agents.scaled_reward import ScaledReward
 from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
 from occsora import evaluate
 from occsora.driving import find_model, find_scenes
 from occsora.learning_curve import Episode, plot, show
 
 WORLDS = {"dream": "OccSora-v0", "reference": "OccSoraReference-v0"}
+REWARD_SCALE = 0.1  # of what the agent learns from; monitors, evaluations and the learning curve see rewards as they are
 _JUDGED, _COMPARED = 1_000_000, 2_000_000  # added to --seed for the starts of the evaluations: other ones than the training's
 
 
@@ -39,6 +41,8 @@ class TrainAgent:
     """Go on from the newest checkpoint in --out."""
     num_envs: int = 4
     """Worlds that are driven side by side."""
+    starts: int = 96
+    """Moments of the scenes that episodes begin at."""
     observation: Literal["bev", "tokens", "occupancy"] = "bev"
     """What the policy sees."""
     action: Literal["control", "discrete"] = "control"
@@ -59,8 +63,8 @@ class TrainAgent:
     """Episodes of each evaluation; 0 for none."""
     final_episodes: int = 3
     """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
-    learning_rate: float = 3e-4
-    """Step size of the optimizer at the start; it falls linearly to a tenth."""
+    learning_rate: float | None = None
+    """Step size of the optimizer at the start; it falls linearly to a tenth. By default that of the algorithm's settings."""
     seed: int = 0
     """Decides starts, futures, initial weights and exploration."""
     device: str = "cpu"
@@ -86,7 +90,7 @@ def run(config: TrainAgent) -> None:
     env = make_worlds(config, config.num_envs, config.scenes)
     agent = make_agent(
         config.algo,
-        env,
+        ScaledReward(env, REWARD_SCALE),
         config.observation,
         config.steps,
         learning_rate=config.learning_rate,
@@ -105,7 +109,7 @@ def run(config: TrainAgent) -> None:
 
 
 def _check(config: TrainAgent) -> None:
-    for name, least in (("steps", 1), ("num_envs", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
+    for name, least in (("steps", 1), ("num_envs", 1), ("starts", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"--{name.replace('_', '-')}: expected {least} or more, found {getattr(config, name)}")
     for name in ("evaluation_episodes", "final_episodes"):
@@ -132,6 +136,7 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None) -> VecMo
         observation=config.observation,
         action=config.action,
         device=config.device,
+        bank_size=config.starts,
     )
     return VecMonitor(Sb3VecEnv(worlds))
 
@@ -171,9 +176,6 @@ def _show(config: TrainAgent, history: History, path: Path, console: Console) ->
 
 def _compare(config: TrainAgent, policy: Path, console: Console) -> None:
     """Print the table of `occsora evaluate`: the policy beside simple planners, on starts that decided nothing before."""
-    if (config.observation, config.action) != ("bev", "control"):
-        console.print(f"no evaluation table: it is of bev and control, not of {config.observation} and {config.action}")
-        return
     evaluate.run(
         evaluate.Evaluate(
             planners=(f"{config.algo}:{policy}", "cv", "stop", "random"),

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from agents.evaluation.episode import Episode, StartState
-from agents.planner import Planner
+from agents.planner import Planner, attach
 from occworld_env.footprint import look_down
 from occworld_env.route import locate
 from occworld_env.simulator import Simulator
 
 Array = np.ndarray
-LoadPlanner = Callable[[Any], Planner]
 
 
-def record(env: Any, load: LoadPlanner, place: StartState, world: str, planner: str) -> Episode:
+def record(env: Any, driver: Planner, place: StartState, world: str, planner: str) -> Episode:
     """Drive from `place` until the episode ends and return its record.
 
-    env: an OccSoraEnv or one with the same simulator, without Gymnasium's wrappers. load: makes the planner, once the car that
-    it is to drive is known. world, planner: names, for the record.
+    env: an OccSoraEnv or one with the same simulator, without Gymnasium's wrappers. driver: not attached yet, since what it is
+    told is the car of this episode. world, planner: names, for the record.
     """
     options = {"scene": place.scene, "ego": place.ego, "start": place.start, "seed": place.seed}
     observation, info = env.reset(seed=place.seed % 2**31, options=options)
-    driver = load(env)
-    driver.reset()
+    attach(driver, env).reset()
     sheet = _Sheet(env.simulator)
     steps = max(1, math.floor(place.seconds / env.simulator.step_seconds + 1e-9))
     for _ in range(steps):

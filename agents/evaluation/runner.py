@@ -21,7 +21,8 @@ import torch
 from agents.evaluation.episode import SUFFIX, Episode, StartState, load_episode, save_episode
 from agents.evaluation.record import record
 from agents.evaluation.worlds import WorldSettings, open_world
-from agents.load import load_planner
+from agents.load import make_planner
+from agents.planner import interface_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Job:
     """One episode to drive.
 
     Attributes:
-        world: name of the world. planner: what `agents.load.load_planner` takes. place: where it begins.
+        world: name of the world. planner: what `agents.load.make_planner` takes. place: where it begins.
         settings: what the world is made of.
         threads: of torch; the last bits of what a network says depend on them, so they are the same wherever it is driven.
     """
@@ -44,13 +45,10 @@ class Job:
 def drive(job: Job) -> Episode:
     """Drive one episode in this process."""
     with threads(job.threads):
-        env = open_world(job.world, job.settings)
-
-        def load(env: Any) -> Any:
-            return load_planner(job.planner, env, seed=job.place.seed % 2**31)
-
         try:
-            return record(env, load, job.place, job.world, job.planner)
+            planner = make_planner(job.planner, seed=job.place.seed % 2**31)
+            env = open_world(job.world, job.settings, interface_of(planner))
+            return record(env, planner, job.place, job.world, job.planner)
         except ValueError as error:
             where = f"{job.planner} in {job.world}, episode {job.place.number} ({job.place.scene}, {job.place.ego})"
             raise ValueError(f"{where}: {error}") from error

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 
 import occworld_env
+from agents.planner import USUAL, Interface
 from models.warp import WarpWorldModel
 from scenes.grid import MINI
 
@@ -48,10 +49,10 @@ def check_worlds(names: tuple[str, ...]) -> None:
             raise ValueError(f"--worlds: {name!r} needs the environment {WORLDS[name]}, which is not installed")
 
 
-@lru_cache(maxsize=4)
-def open_world(name: str, settings: WorldSettings) -> Any:
+@lru_cache(maxsize=8)
+def open_world(name: str, settings: WorldSettings, interface: Interface = USUAL) -> Any:
     """The environment of a world without Gymnasium's wrappers; one and the same in a process for the same arguments."""
-    arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device}
+    arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device, **vars(interface)}
     warp = "warp" in (name, settings.model)
     arguments["world_model"] = WarpWorldModel(MINI) if warp else settings.model
     return gymnasium.make(WORLDS[name], **arguments).unwrapped

@@ -18,7 +18,8 @@ from torch import nn
 
 import occworld_env
 from agents.features import OccSoraFeatures
-from agents.load import PLANNERS, load_planner
+from agents.load import PLANNERS, load_planner, make_planner
+from agents.planner import Interface, attach, interface_of
 from agents.sb3 import Sb3VecEnv
 from models.warp import WarpWorldModel
 from scenes.grid import MINI
@@ -57,8 +58,10 @@ def saved(algorithm: str, env: Any, folder: Path, **policy: Any) -> tuple[Any, P
 
 
 @pytest.mark.parametrize("name", PLANNERS)
-def test_every_name_drives(name: str, env: Any) -> None:
-    planner = load_planner(name, env, seed=1)
+def test_every_name_drives(name: str, street: Street) -> None:
+    planner = make_planner(name, seed=1)
+    env = worlds(street(None), **vars(interface_of(planner)))
+    attach(planner, env)
     observation, info = env.reset(seed=0)
     planner.reset()
     action = planner.act(observation, info)
@@ -67,7 +70,7 @@ def test_every_name_drives(name: str, env: Any) -> None:
 
 def test_unknown_names_are_answered_with_the_known(env: Any) -> None:
     for spec in ("fast", "ppo:", "", ":act"):
-        with pytest.raises(ValueError, match=r"expected one of cv, stop, .*, mppi, ppo:FILE, sac:FILE, module:object, found"):
+        with pytest.raises(ValueError, match=r"one of cv, stop, .*, mppi, ppo:FILE, sac:FILE, module:object, found"):
             load_planner(spec, env)
 
 
@@ -100,7 +103,9 @@ def test_a_policy_of_discrete_actions_drives(street: Street, tmp_path: Path) -> 
     env = worlds(street(None), action="discrete")
     agent, path = saved("ppo", env, tmp_path)
     observation, info = env.reset(seed=0)
-    action = load_planner(f"ppo:{path}", env).act(observation, info)
+    planner = load_planner(f"ppo:{path}", env)
+    assert interface_of(planner) == Interface("bev", "discrete")
+    action = planner.act(observation, info)
     assert np.array_equal(action, agent.predict(observation, deterministic=True)[0])
 
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 import occworld_env
 from agents.features import OccSoraFeatures
 from agents.sb3 import Sb3VecEnv
+from agents.scaled_reward import ScaledReward
 from models.interface import Chunk, Rollout
 from models.warp import WarpWorldModel
 from scenes.grid import MINI
@@ -135,3 +136,23 @@ def test_tokens_need_their_shape(street: Street) -> None:
     space = worlds(street(None), observation="tokens", world_model=CodedWorldModel()).single_observation_space
     with pytest.raises(ValueError, match="token_shape"):
         OccSoraFeatures(space)
+
+
+def test_scaled_rewards_leave_the_monitor_the_true_ones(street: Street) -> None:
+    plain, scaled = (VecMonitor(Sb3VecEnv(worlds(street(None)))) for _ in range(2))
+    outer = ScaledReward(scaled, 0.1)
+    for env in (plain, outer):
+        env.seed(3)
+        env.reset()
+    total = np.zeros(plain.num_envs)
+    for _ in range(100):
+        action = np.zeros((plain.num_envs, 2), dtype=np.float32)
+        reward, done, infos = plain.step(action)[1:]
+        small, _, others = outer.step(action)[1:]
+        np.testing.assert_allclose(small, 0.1 * reward, rtol=1e-6)
+        total += reward
+        if done.any():
+            world = int(np.flatnonzero(done)[0])
+            assert others[world]["episode"]["r"] == infos[world]["episode"]["r"] == pytest.approx(total[world], abs=1e-4)
+            return
+    raise AssertionError("no episode ended within 100 steps")

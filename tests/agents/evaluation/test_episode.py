@@ -61,7 +61,7 @@ def test_speeds_are_those_of_the_bicycle() -> None:
 def test_a_drive_is_taken_down_as_it_was(open_folder: Path) -> None:
     env = open_world("warp", WorldSettings(str(open_folder)))
     place = StartState(0, "bent", "ego", 1.0, 2.0, 5)
-    episode = record(env, lambda _: ConstantVelocity(), place, "warp", "cv")
+    episode = record(env, ConstantVelocity(), place, "warp", "cv")
     assert (len(episode.reward), len(episode.frame_poses), len(episode.poses)) == (4, 9, 25)
     assert (episode.ending, episode.seconds, episode.horizon) == ("time limit", pytest.approx(2.0), 2.0)
     np.testing.assert_allclose(episode.speed, 6.0, atol=1e-9)
@@ -75,7 +75,7 @@ def test_a_drive_is_taken_down_as_it_was(open_folder: Path) -> None:
 def test_a_crash_is_taken_down(walled_folder: Path) -> None:
     env = open_world("warp", WorldSettings(str(walled_folder)))
     place = StartState(0, "bent", "ego", 1.0, 20.0, 5)
-    scores = score_episode(record(env, lambda _: ConstantVelocity(), place, "warp", "cv"))
+    scores = score_episode(record(env, ConstantVelocity(), place, "warp", "cv"))
     assert (scores.hit, scores.collision_type, scores.at_fault) == ("barrier", "stopped track", 1.0)
     reach = 6.0 + scores.metres + 4.6 / 2 + 1.4  # of the front, whose rear axle was at x = 6 m
     assert 39.2 <= reach <= 39.2 + 3.0 + 0.8  # a step's way, and a voxel
