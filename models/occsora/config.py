@@ -68,7 +68,7 @@ class LeanConfig(TokenizerConfig):
         heads: attention heads at the coarsest level.
     """
 
-    widths: tuple[int, ...] = (128, 192, 256)
+    widths: tuple[int, ...] = (192, 256, 256)
     encoder_blocks: tuple[int, ...] = (1, 2, 4)
     decoder_blocks: tuple[int, ...] = (2, 3, 4)
     heads: int = 4
@@ -103,7 +103,7 @@ _PAPER, _LEAN = PaperConfig(), LeanConfig()
 # An eighth of the width, half the height: with 4 channels a class the first convolution has a quarter of the width again.
 _SMALL = PaperConfig(class_dim=4, latent_channels=16, width=64)
 _LEAN_SMALL = LeanConfig(
-    class_dim=4, latent_channels=16, widths=(32, 64, 96), encoder_blocks=(1, 1, 2), decoder_blocks=(1, 2, 2), heads=2
+    class_dim=4, latent_channels=16, widths=(32, 64, 128), encoder_blocks=(1, 1, 2), decoder_blocks=(1, 2, 2), heads=2
 )
 
 PRESETS = {

@@ -97,8 +97,14 @@ class LeanEncoder(nn.Module):
         """Occupancy uint8 (B, T, X, Y, Z), embedded by the table of classes (K, class_dim)."""
         chunks = occupancy.unflatten(1, (-1, self.frames))
         ids = fold(chunks.flatten(0, 1))
-        x = class_embedding(ids.flatten(0, 2), table, self.enter.weight, self.enter.bias)
+        x = self._embed(ids.flatten(0, 2), table)
         return self.layers(x.view(*chunks.shape[:2], *ids.shape[1:3], -1)).movedim(-1, 1)
+
+    def _embed(self, ids: Tensor, table: Tensor) -> Tensor:
+        """Ids (M, V) of the voxels at each place, embedded and put through the first layer: (M, widths[0])."""
+        if torch.is_grad_enabled() and not ids.is_cuda:  # there the gradient of the plain way is the faster one
+            return self.enter(torch.nn.functional.embedding(ids.int(), table).flatten(1))
+        return class_embedding(ids, table, self.enter.weight, self.enter.bias)
 
 
 class LeanDecoder(nn.Module):
