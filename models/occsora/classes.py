@@ -15,7 +15,7 @@ def class_logits(features: Tensor, table: Tensor) -> Tensor:
 
 @torch.no_grad()
 def best_class(features: Tensor, table: Tensor) -> Tensor:
-    """Class of the largest logit, uint8 (...), the lowest of equals, from features (..., E) and table (K, E), some at a time."""
+    """Class of the largest logit, the lowest of equals, uint8 (...), from features (..., E) and table (K, E)."""
     rows, (count, _) = features.reshape(-1, features.shape[-1]), table.shape
     out = torch.empty(len(rows), dtype=torch.uint8, device=rows.device)
     # One row a class: a largest entry and its place are found faster across rows than along them.

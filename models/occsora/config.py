@@ -33,7 +33,8 @@ class TokenizerConfig:
     def halvings(self) -> list[Stride]:
         """Strides of the successive levels: each halves the axes that are not yet small enough."""
         levels = max(self.strides).bit_length() - 1
-        return [(*(2 if stride >> level > 1 else 1 for stride in self.strides),) for level in range(levels)]  # type: ignore[misc]
+        time, along, across = ([2 if stride >> level > 1 else 1 for level in range(levels)] for stride in self.strides)
+        return list(zip(time, along, across, strict=True))
 
     @property
     def ratio(self) -> int:

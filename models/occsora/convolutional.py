@@ -44,7 +44,7 @@ class Double(nn.Module):
         return self.convolution(x)[..., : size[0], : size[1], : size[2]]
 
     def frames(self, x: Tensor, first: int, last: int) -> Tensor:
-        """What the frames first to last - 1 of x become, alone: the frames stride * first to stride * last - 1 of the result."""
+        """What the frames first to last - 1 of x become: the frames stride * first to stride * last - 1 of the result."""
         front, back = (1, 1) if self.stride[0] == 2 else (2, 1)
         begin, end, length = first - front, last + back, x.shape[2]
         part = x[:, :, max(begin, 0) : min(end, length)]

@@ -30,7 +30,7 @@ def save_tokenizer(tokenizer: OccSoraTokenizer, folder: Path | str) -> None:
 
 
 def load_tokenizer(folder: Path | str, device: torch.device | str = "cpu") -> OccSoraTokenizer:
-    """Tokenizer from a folder that `save_tokenizer` wrote, ready for inference; raises ValueError where it is of another kind."""
+    """Tokenizer from a folder that `save_tokenizer` wrote, for inference; raises ValueError where it is of another kind."""
     folder = Path(folder)
     content, where = read_json(folder / CONFIG), str(folder / CONFIG)
     if content.get("kind") not in KINDS or not isinstance(content.get("config"), dict):

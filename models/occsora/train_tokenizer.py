@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ REVIVE_DECAY, DEAD_BELOW = 0.98, 0.05  # of the moving average of a code's use; 
 
 def release_training(out: Path, **changes: Any) -> TrainingConfig:
     """How the release trains its tokenizer: AdamW, warm-up, cosine, no moving average; changes name fields of the config."""
-    settings = {
-        "optimizer": "adamw",
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "warmup": 200,
-        "clip": 35.0,
-        "ema_decay": 0.0,
-        "batch_size": 2,
-    }
-    return TrainingConfig(out=out, **(settings | changes))
+    release = TrainingConfig(
+        out,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup=200,
+        clip=35.0,
+        ema_decay=0.0,
+        batch_size=2,
+    )
+    return replace(release, **changes)
 
 
 class TokenizerTask(nn.Module):
