@@ -61,10 +61,10 @@ def test_command_line() -> None:
 
 
 def test_occ3d_from_the_command_line_to_windows(root: Path, made: dict[str, Drive], capsys: pytest.CaptureFixture[str]) -> None:
-    """Two processes, poses of the nuScenes tables; then a second call for all scenes adds the one that is missing."""
+    """Poses of the nuScenes tables, in processes of their own; then a second call for all scenes adds the missing one."""
     tables, out = write_nuscenes(root / "nuscenes", made), root / "clips.zarr"
-    words = ["make-scenes", "occ3d", str(root), "--out", str(out), "--nuscenes", str(tables), "--jobs", "2"]
-    assert main([*words, "--split", "train"]) == 0
+    words = ["make-scenes", "occ3d", str(root), "--out", str(out), "--nuscenes", str(tables)]
+    assert main([*words, "--split", "train", "--jobs", "2"]) == 0
     assert sources(ClipStore.open(str(out))) == ["occ3d-nuscenes/scene-0061"]
     assert main(words) == 0
     assert "2 clips of 8 frames" in capsys.readouterr().err
