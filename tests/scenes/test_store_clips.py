@@ -77,10 +77,10 @@ def test_every_window_is_numbered_once_and_drawn_as_often_as_another(store: Clip
     clips = StoreClips(store, 6, seed=1)
     firsts = [int(code(clips.window(number)["occupancy"])[0]) for number in range(clips.windows)]
     assert firsts == [20, 21, 22, 23, *range(40, 47), 60]
-    drawn = torch.tensor([firsts.index(int(code(clips[index]["occupancy"])[0])) for index in range(240)])
+    drawn = torch.tensor([firsts.index(int(code(clips[index]["occupancy"])[0])) for index in range(96)])
     counts = torch.bincount(drawn, minlength=clips.windows)
-    assert int(counts.min()) >= 8
-    assert int(counts.max()) <= 40
+    assert int(counts.min()) >= 2
+    assert int(counts.max()) <= 20
     with pytest.raises(IndexError, match="window 12 of 12"):
         clips.window(12)
 
