@@ -63,7 +63,7 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Wor
     return model.eval().requires_grad_(False).to(device)
 
 
-def load_world_model(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
+def load_learned(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
     """The same of a model that imagines chunk by chunk, such as "mini"; raises ValueError where it is of another kind."""
     model = from_pretrained(name, device)
     if not isinstance(model, LearnedWorldModel):
@@ -75,7 +75,7 @@ def load_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> Chun
     """Tokenizer from a folder written by `occsora train-tokenizer`, or the one inside a world model."""
     folder = find_pretrained(name)
     if read_json(folder / CONFIG).get("kind") == "world_model":
-        return load_world_model(folder, device).tokenizer
+        return load_learned(folder, device).tokenizer
     config = _config(folder, "tokenizer")
     where = str(folder / CONFIG)
     grid, cfg = from_plain(Grid, config["grid"], where), from_plain(TokenizerConfig, config["tokenizer"], where)
@@ -88,7 +88,7 @@ def load_agent_flow(name: str | Path, device: torch.device | str = "cpu") -> Age
     """Agent flow from a folder written by `occsora train-agent-flow`, or the one inside a world model."""
     folder = find_pretrained(name)
     if read_json(folder / CONFIG).get("kind") == "world_model":
-        return load_world_model(folder, device).flow
+        return load_learned(folder, device).flow
     config = _config(folder, "agent_flow")
     where = str(folder / CONFIG)
     grid, cfg = from_plain(Grid, config["grid"], where), from_plain(AgentFlowConfig, config["flow"], where)

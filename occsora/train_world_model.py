@@ -36,13 +36,13 @@ COMMAND = Config
 def run(config: Config) -> None:
     """Train, and say where the world model is."""
     from models.presets import preset
-    from models.pretrained import load_agent_flow, load_tokenizer, load_world_model
+    from models.pretrained import load_agent_flow, load_tokenizer, load_learned
     from models.train_world_model import train_world_model
 
     scenes = config.load_scenes()
     device = scenes[0].static.ground.device
     tokenizer, flow = load_tokenizer(config.tokenizer, device), load_agent_flow(config.flow, device)
-    start = None if config.start is None else load_world_model(config.start)
+    start = None if config.start is None else load_learned(config.start)
     size = preset(config.preset)
     folder = train_world_model(scenes, tokenizer, flow, size, config.training(), config.sequences, config.chunks, start)
     print(f"world model in {folder}")
