@@ -13,6 +13,7 @@ from pathlib import Path
 COMMANDS = (
     "demo",
     "play",
+    "generate",
     "make-scenes",
     "train-tokenizer",
     "train-agent-flow",
