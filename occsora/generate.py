@@ -61,7 +61,8 @@ def run(config: Generate) -> None:
     paths = {Path(name).stem: trajectory(name, config, model) for name in config.trajectory}
     if len(paths) < len(config.trajectory):
         raise ValueError(f"--trajectory: expected different names, found {' '.join(config.trajectory)}")
-    console, clips, begin = Console(), {}, time.perf_counter()
+    console, begin = Console(), time.perf_counter()
+    clips: dict[str, list[Clip]] = {}
     columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=config.num * len(paths))
@@ -150,7 +151,8 @@ def generate(model: WorldModel, motion: Tensor, name: str, seeds: range) -> list
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         chunk = model.generate(motion.to(device).repeat(len(seeds), 1, 1), torch.tensor(seeds, device=device))
     assert chunk.voxels is not None, "generate gives voxels"
-    return [Clip(voxels.cpu(), motion, model.dt, f"{name}/seed-{seed}") for voxels, seed in zip(chunk.voxels, seeds, strict=True)]
+    made = zip(chunk.voxels, seeds, strict=True)
+    return [Clip(voxels.cpu(), motion, model.dt, f"{name}/seed-{seed}") for voxels, seed in made]
 
 
 def write(config: Generate, model: WorldModel, clips: dict[str, list[Clip]], console: Console) -> list[Path]:
@@ -162,14 +164,15 @@ def write(config: Generate, model: WorldModel, clips: dict[str, list[Clip]], con
     from scenes.clip_store import ClipStore
 
     config.out.mkdir(parents=True, exist_ok=True)
-    store = ClipStore.create(str(config.out / "clips.zarr"), model.grid, about={"model": config.model or config.preset or "mini"})
+    about = {"model": config.model or config.preset or "mini"}
+    store = ClipStore.create(str(config.out / "clips.zarr"), model.grid, about=about)
     store.append([clip for line in clips.values() for clip in line])
     lines = [[Film(clip.occupancy, clip.motion, clip.source.replace("/", " ")) for clip in line] for line in clips.values()]
     rows = lines if len(lines) > 1 else arranged(lines[0])
-    with Recorder(config.out / "clips", 1 / model.dt) as recorder:
-        with Progress(TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), console=console) as bar:
-            for frame in bar.track(range(len(rows[0][0].motion))):
-                recorder.add(draw_sheet(rows, frame, model.grid, model.dt))
+    progress = Progress(TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), console=console)
+    with Recorder(config.out / "clips", 1 / model.dt) as recorder, progress as bar:
+        for frame in bar.track(range(len(rows[0][0].motion))):
+            recorder.add(draw_sheet(rows, frame, model.grid, model.dt))
     shown = [film for line in lines for film in line[: max(_ROWS // len(lines), 1)]]
     figure, beside = config.out / "figure.png", config.out / ".figure.partial.png"
     imageio.imwrite(beside, draw_strips(shown, _MOMENTS, model.grid, model.dt))

@@ -70,8 +70,8 @@ def file_motion(path: Path, frames: int, dt: float, file_dt: float | None = None
 
     Poses are x ahead and y to the left in metres, in the axes of any fixed frame, and the yaw in radians, counter-clockwise;
     without a yaw the ego looks along its path. Formats: `.json`, {"dt": seconds, "poses": [[x, y, yaw], ...]}; `.csv` with a
-    header of x, y and maybe yaw and t, seconds; `.npy`, an array (N, 2) or (N, 3). file_dt: seconds between poses of a file that
-    does not say them, by default `dt`. Raises ValueError that names the file and what is wrong in it.
+    header of x, y and maybe yaw and t, seconds; `.npy`, an array (N, 2) or (N, 3). file_dt: seconds between poses of a file
+    that does not say them, by default `dt`. Raises ValueError that names the file and what is wrong in it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"trajectory: expected one of {', '.join(SHAPES)} or a file, found no file {path}")

@@ -86,7 +86,10 @@ def test_the_sampler_is_the_one_asked_for(clip_model: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--preset", "occsora"], "--preset: 'occsora' has no bundled weights. Train it: `occsora train-tokenizer --preset occsora"),
+        (
+            ["--preset", "occsora"],
+            "--preset: 'occsora' has no bundled weights. Train it: `occsora train-tokenizer --preset occsora",
+        ),
         (["--preset", "base"], "--tokenizer TOKENIZER --flow FLOW"),
         (["--preset", "huge"], "preset: expected one of ['mini', 'base', 'occsora'"),
         (["--preset", "mini", "--model", "mini"], "--model, --preset: expected one of the two, found both"),

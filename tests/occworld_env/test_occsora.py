@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import pickle
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,7 @@ def make(scene: Scene, model: Any, **settings: Any) -> Any:
 
 
 def make_vec(scene: Scene, model: Any, num_envs: int = 2, **settings: Any) -> Any:
-    return gymnasium.make_vec(
-        "OccSora-v0", num_envs=num_envs, scenes=[scene], world_model=model, bank_size=2, **settings
-    )
+    return gymnasium.make_vec("OccSora-v0", num_envs=num_envs, scenes=[scene], world_model=model, bank_size=2, **settings)
 
 
 def straight_on(env: Any, metres: float = 4.0) -> np.ndarray:
@@ -168,6 +166,11 @@ def test_a_step_keeps_its_memory(make_simulator: Callable[..., Any], scene: Scen
     assert all(torch.equal(a, b) for a, b in zip(kept, expected, strict=True))
 
 
+def nearest_by_product(x: Tensor, codebook: Tensor) -> Tensor:
+    """Nearest codes without a look at the data, as the kernel on a GPU finds them."""
+    return torch.cdist(x.transpose(0, 1), codebook).argmin(-1).T
+
+
 class NoTransfer(TorchDispatchMode):
     """Fails where an operation takes or gives tensors of more than one device."""
 
@@ -181,10 +184,10 @@ class NoTransfer(TorchDispatchMode):
 def test_a_step_moves_nothing_between_host_and_device(
     scene: Scene, model: OccSoraWorldModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the device "meta", whose tensors hold no data: every look at the data is an error. The sampler's tables stay outside."""
+    """On the device "meta", whose tensors hold no data: every look at the data is an error."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)
-    monkeypatch.setattr(models.occsora.codebook, "nearest_code", lambda x, book: torch.cdist(x.transpose(0, 1), book).argmin(-1).T)
+    monkeypatch.setattr(models.occsora.codebook, "nearest_code", nearest_by_product)
     simulator = occworld_env.Simulator(make_world_model(grid=GRID, frames=16), [scene], num_worlds=2)
     simulator.reset(seed=0)
     simulator.device = torch.device("meta")

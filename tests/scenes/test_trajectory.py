@@ -96,7 +96,7 @@ def test_without_a_yaw_the_ego_looks_along_its_path(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_file_is_said(name: str, content: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(ValueError, match="a[.]") as error:
+    with pytest.raises(ValueError, match=r"a[.]") as error:
         file_motion(path, 8, 0.5)
     assert said in str(error.value)
 
@@ -108,7 +108,7 @@ def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected one of straight, right, left, still, accelerate or a file, found 'up'"):
+    with pytest.raises(ValueError, match=r"expected one of straight, right, left, still, accelerate or a file, found 'up'"):
         shape_motion("up", 8, 0.5)
-    with pytest.raises(FileNotFoundError, match="or a file, found no file nowhere.csv"):
+    with pytest.raises(FileNotFoundError, match=r"or a file, found no file nowhere\.csv"):
         file_motion(Path("nowhere.csv"), 8, 0.5)

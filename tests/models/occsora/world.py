@@ -62,4 +62,3 @@ def street_history(scene: Scene, frames: int, start: float = 0.0, grid: Grid = G
 def driving(worlds: int, frames: int, metres: float = 2.0, turn: float = 0.02) -> Tensor:
     """Motion (B, T, 3) of `metres` and `turn` radians a frame."""
     return torch.tensor([metres, 0.0, turn]).repeat(worlds, frames, 1)
-
