@@ -108,6 +108,6 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--action: SAC"):
         train_agent.run(TrainAgent(algo="sac", action="discrete", out=tmp_path))
     with pytest.raises(ValueError, match="--penalty: expected 0 or more, found nan"):
-        train_agent.run(small(scene_folder, tmp_path, penalty=float("nan")))
+        train_agent.run(TrainAgent(penalty=float("nan"), out=tmp_path))
     with pytest.raises(ValueError, match="--steps"):
         train_agent.run(TrainAgent(steps=0, out=tmp_path))
