@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
-from agents.checkpoint import History, newest, restore, save_agent
+from agents.checkpoint import History, newest, restore, save_policy
 from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
 from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
@@ -105,7 +105,7 @@ def run(config: TrainAgent) -> None:
     )
     history = History() if checkpoint is None else restore(agent, checkpoint, _lasting(config))
     _learn(config, agent, history, console)
-    path = save_agent(agent, config.out / f"{config.algo}.zip")
+    path = save_policy(agent, config.out / f"{config.algo}.zip")
     env.close()
     _show(config, history, path, console)
     if config.final_episodes:
