@@ -121,9 +121,7 @@ def counterfactual_path(
     return EgoPath(poses.to(scene.tracks.poses.device), times, kind, departure, impact)
 
 
-def _drive(
-    scene: Scene, ego: int, departure: float, kind: PathKind, generator: np.random.Generator, seconds: float
-) -> Tensor:
+def _drive(scene: Scene, ego: int, departure: float, kind: PathKind, generator: np.random.Generator, seconds: float) -> Tensor:
     """World poses (N, 3) of the rear axle, STEP apart, for some seconds from the moment of departure on."""
     before = torch.tensor([departure - STEP, departure], dtype=torch.float64)
     poses = scene.ego_poses(ego, before).cpu()

@@ -1,8 +1,8 @@
 """Does the dream show what goes wrong? Ego paths that crash or leave the road, fed through it, and what it makes of them.
 
 The truth is the scene played again: its agents follow their recorded tracks and do not react, which holds for the two seconds
-that a counterfactual path lasts after it has left the recorded one. Where it hits something it goes on for one more step of the
-environment, as the environment drives a step to its end: at its first touch the car overlaps the other by less than a voxel, and
+that a counterfactual path lasts after it has left the recorded one. Where it hits something it goes on for one more step of
+the environment, which drives a step to its end as well: at its first touch the car overlaps the other by less than a voxel, and
 whether voxels show that is a matter of rounding. Truth and dream are judged alike, by the collision and off-road geometry of
 the environment on voxels: those rendered from the scene, and those that the world model imagines.
 """
