@@ -44,7 +44,7 @@ class IdmParameters:
     lateral: float = 2.2
     margin: float = 0.25
     vulnerable_margin: float = 0.8
-    look_ahead: float = 0.9
+    look_ahead: float = 1.2
 
     def __post_init__(self) -> None:
         require_positive(self, "acceleration", "braking", "lateral", "look_ahead")
