@@ -1,0 +1,69 @@
+"""Confidence intervals by bootstrap over clips, which are the independent samples: frames of a clip are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RESAMPLES = 200
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its confidence interval of LEVEL; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(statistic: Callable[..., float], sizes: tuple[int, ...], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Value and interval of statistic(index, ...), which takes clip numbers int64 (N,), one tensor for each set of clips.
+
+    sizes: number of clips of each set; all sets are drawn again. The interval is that of the figure at these sizes: the spread of
+    the resampled values about their own mean, laid about the value, because drawing twice the same clip shifts distances upwards.
+    """
+    value = statistic(*(torch.arange(size) for size in sizes))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [
+        statistic(*(torch.randint(size, (size,), generator=generator) for size in sizes)) for _ in range(resamples)
+    ]
+    found = torch.tensor([sample for sample in drawn if math.isfinite(sample)], dtype=torch.float64)
+    if len(found) < 2 or not math.isfinite(value):
+        return Estimate(value, math.nan, math.nan)
+    tail = (1 - LEVEL) / 2
+    low, high = (found - found.mean()).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Estimate(value, value + low, value + high)
+
+
+def bootstrap_mean(values: Tensor, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Mean of one value a clip (N,), NaN left out, with its interval."""
+    return bootstrap(lambda index: float(values[index].nanmean()), (len(values),), resamples=resamples, seed=seed)
+
+
+def halves(sources: list[str], count: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """`count` random divisions of clips into two halves of one size, int64 (N,) each; by source where there are enough of them.
+
+    With four sources or more, no source has clips in both halves: clips of one town are alike, and a floor from halves that
+    share towns would be too low. The larger half is cut to the size of the smaller.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    names = sorted(set(sources))
+    units = names if len(names) >= 4 else [str(number) for number in range(len(sources))]
+    unit_of = sources if len(names) >= 4 else units
+    out = []
+    for _ in range(count):
+        order = [units[i] for i in torch.randperm(len(units), generator=generator).tolist()]
+        sides: tuple[list[int], list[int]] = ([], [])
+        for unit in order:
+            smaller = min(sides, key=len)
+            smaller.extend(number for number, name in enumerate(unit_of) if name == unit)
+        size = min(map(len, sides))
+        mixed = [torch.tensor(side)[torch.randperm(len(side), generator=generator)[:size]] for side in sides]
+        out.append((mixed[0], mixed[1]))
+    return out
