@@ -85,9 +85,14 @@ def class_histogram(occupancy: Tensor, num_classes: int) -> Tensor:
 
 def histogram_distance(a: Tensor, b: Tensor) -> float:
     """Total variation distance, 0 to 1, between two class histograms (C,), free space left out; 1 if one is empty."""
-    if bool(a[:-1].any()) != bool(b[:-1].any()):
+    return share_distance(a[:-1], b[:-1])
+
+
+def share_distance(a: Tensor, b: Tensor) -> float:
+    """Total variation distance, 0 to 1, between two histograms (bins,) of counts, each taken as shares; 1 if one is empty."""
+    if bool(a.any()) != bool(b.any()):
         return 1.0
-    share = [counts[:-1].to(torch.float64) / counts[:-1].sum().clamp(min=1) for counts in (a, b)]
+    share = [counts.to(torch.float64) / counts.sum().clamp(min=1) for counts in (a, b)]
     return float((share[0] - share[1]).abs().sum() / 2)
 
 

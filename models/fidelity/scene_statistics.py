@@ -43,11 +43,3 @@ def frame_vector(histograms: dict[str, Tensor]) -> Tensor:
     shares = [counts / counts.sum(-1, keepdim=True).clamp(min=1) for counts in (classes[:, :-1], heights)]
     occupied = classes[:, :-1].sum(-1, keepdim=True) / classes.sum(-1, keepdim=True)
     return torch.cat((shares[0].sqrt(), shares[1].sqrt(), occupied.sqrt(), histograms["agents"].float().log1p()), dim=-1)
-
-
-def share_distance(a: Tensor, b: Tensor) -> float:
-    """Total variation distance, 0 to 1, between two histograms (bins,) of counts; 1 if only one of them is empty."""
-    if bool(a.any()) != bool(b.any()):
-        return 1.0
-    shares = [counts.to(torch.float64) / counts.sum().clamp(min=1) for counts in (a, b)]
-    return float((shares[0] - shares[1]).abs().sum() / 2)
