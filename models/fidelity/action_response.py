@@ -22,7 +22,9 @@ def found_motion(occupancy: Tensor, motion: Tensor, grid: Grid, dt: float, pairs
     """
     step = max(round(SPAN / dt), 1)
     if len(occupancy) <= step:
-        raise ValueError(f"action response: pairs of frames {SPAN} s apart need clips of {step + 1} frames, found {len(occupancy)}")
+        raise ValueError(
+            f"action response: pairs of frames {SPAN} s apart need clips of {step + 1} frames, found {len(occupancy)}"
+        )
     first = torch.linspace(0, len(occupancy) - 1 - step, pairs).round().long()
     poses = accumulate(motion)
     commanded = relative(poses[first], poses[first + step]).cpu()
@@ -37,7 +39,7 @@ def response_errors(commanded: Tensor, found: Tensor) -> Tensor:
 
     Infinite where nothing was found; NaN, not to be counted, where nothing can be commanded.
     """
-    errors = torch.stack(motion_errors(found, commanded), dim=-1)
+    errors = torch.stack(motion_errors(found.flatten(0, -2), commanded.flatten(0, -2)), dim=-1).reshape(*found.shape[:-1], 2)
     errors = torch.where(found.isnan().any(-1, keepdim=True), torch.inf, errors)
     return torch.where(commanded.isnan().any(-1, keepdim=True), torch.nan, errors)
 

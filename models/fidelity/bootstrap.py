@@ -22,28 +22,25 @@ class Estimate:
     high: float
 
 
-def bootstrap(statistic: Callable[..., float], sizes: tuple[int, ...], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def bootstrap(
+    statistic: Callable[..., float], sizes: tuple[int, ...], *, centred: bool = False, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
     """Value and interval of statistic(index, ...), which takes clip numbers int64 (N,), one tensor for each set of clips.
 
-    sizes: number of clips of each set; all sets are drawn again. The interval is that of the figure at these sizes: the spread of
-    the resampled values about their own mean, laid about the value, because drawing twice the same clip shifts distances upwards.
+    sizes: number of clips of each set; all sets are drawn again. The interval holds LEVEL of the resampled values. centred, for
+    distances between sets: it is their spread about their own mean, laid about the value, since a set in which clips occur twice
+    is farther from everything than one in which they do not.
     """
     value = statistic(*(torch.arange(size) for size in sizes))
     generator = torch.Generator().manual_seed(seed)
-    drawn = [
-        statistic(*(torch.randint(size, (size,), generator=generator) for size in sizes)) for _ in range(resamples)
-    ]
+    drawn = [statistic(*(torch.randint(size, (size,), generator=generator) for size in sizes)) for _ in range(resamples)]
     found = torch.tensor([sample for sample in drawn if math.isfinite(sample)], dtype=torch.float64)
     if len(found) < 2 or not math.isfinite(value):
         return Estimate(value, math.nan, math.nan)
+    shift = value - found.mean() if centred else 0.0
     tail = (1 - LEVEL) / 2
-    low, high = (found - found.mean()).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Estimate(value, value + low, value + high)
-
-
-def bootstrap_mean(values: Tensor, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Mean of one value a clip (N,), NaN left out, with its interval."""
-    return bootstrap(lambda index: float(values[index].nanmean()), (len(values),), resamples=resamples, seed=seed)
+    low, high = (found + shift).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Estimate(value, low, high)
 
 
 def halves(sources: list[str], count: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:

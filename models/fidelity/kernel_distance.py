@@ -22,7 +22,9 @@ def squared_mmd(a: Tensor, b: Tensor) -> Tensor:
     return within - 2 * _kernel(a, b).mean()
 
 
-def kernel_distance(a: Tensor, b: Tensor, *, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0) -> tuple[float, float]:
+def kernel_distance(
+    a: Tensor, b: Tensor, *, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
+) -> tuple[float, float]:
     """Mean and standard deviation over subsets of the unbiased squared MMD between clips with features a (N, S, D), b (M, T, D).
 
     A subset has `size` clips of each set, or as many as the smaller set has, and one feature of each: frames of one clip are

@@ -19,19 +19,23 @@ DRAWS = 8  # of one frame a clip
 _DEGENERATE = 1e-6  # of the mean variance: below it a direction counts as one in which nothing varies
 
 
+class TooFewClips(ValueError):
+    """The reference is too small to say where its features lie."""
+
+
 def inside_ellipsoid(features: Tensor, reference: Tensor, confidence: float = CONFIDENCE) -> Tensor:
     """Share of each clip's features (N, S, D) in the ellipsoid that holds `confidence` of a normal reference, float64 (N,).
 
     As DynamicCity's appendix 7.2 has it: (f - mean)^T covariance^-1 (f - mean) below the chi-square quantile of D degrees of
     freedom; mean and covariance of the reference (M, T, D). Directions in which the reference does not vary are no degrees of
-    freedom, and a feature that differs there is outside. Raises ValueError unless the reference has more than D features.
+    freedom, and a feature that differs there is outside. Raises TooFewClips unless the reference has more than D clips, and it
+    takes several times as many until a true clip is inside as often as it should.
     """
     from scipy.stats import chi2
 
-    flat = reference.flatten(0, 1)
-    if len(flat) <= flat.shape[1]:
-        raise ValueError(f"inside_ellipsoid: {flat.shape[1]} dimensions need more features than that, found {len(flat)}")
-    mean, covariance = moments(flat)
+    if len(reference) <= reference.shape[-1]:
+        raise TooFewClips(f"inside_ellipsoid: expected more than {reference.shape[-1]} reference clips, found {len(reference)}")
+    mean, covariance = moments(reference.flatten(0, 1))
     values, vectors = torch.linalg.eigh(covariance)
     least = (_DEGENERATE * values.mean()).clamp(min=torch.finfo(torch.float64).tiny)
     limit = float(chi2.ppf(confidence, max(int((values > least).sum()), 1)))
@@ -44,12 +48,12 @@ def inside_neighbours(
 ) -> Tensor:
     """Share of draws in which each clip lies in the reference's manifold, float64 (N,), from features (N, S, D), (M, T, D).
 
-    As Kynkäänniemi et al. (2019): a sample is inside if it is no farther from some reference sample than that one's k-th nearest
-    neighbour among the reference. Each draw takes one frame of each clip, since the nearest neighbours of a frame are the
-    frames beside it. Raises ValueError unless the reference has more than `neighbours` clips.
+    As Kynkäänniemi et al. (2019): a sample is inside if it is no farther from some reference sample than that one's k-th
+    nearest neighbour among the reference. Each draw takes one frame of each clip, since the nearest neighbours of a frame are
+    the frames beside it. Raises TooFewClips unless the reference has more than `neighbours` clips.
     """
     if len(reference) <= neighbours:
-        raise ValueError(f"inside_neighbours: expected more than {neighbours} reference clips, found {len(reference)}")
+        raise TooFewClips(f"inside_neighbours: expected more than {neighbours} reference clips, found {len(reference)}")
     generator = torch.Generator().manual_seed(seed)
     hits = torch.zeros(len(features), dtype=torch.float64)
     for _ in range(draws):

@@ -9,13 +9,14 @@ from models.agents import agent_blobs
 from scenes.grid import Grid
 
 AGENT_AREAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # m^2: edges between the bins of the agents' footprints
+_LOG_AGENTS = 5.0  # brings the logarithm of their number to the size of a share
 
 
 def frame_histograms(occupancy: Tensor, grid: Grid) -> dict[str, Tensor]:
     """Histograms of each frame of occupancy uint8 (T, X, Y, Z), int64 (T, bins) each.
 
-    classes: cells of each class. heights: occupied cells of each level. agents: number of agents by the area of their footprint,
-    bins between AGENT_AREAS; an agent is a set of connected columns of one class.
+    classes: cells of each class. heights: occupied cells of each level. agents: number of agents by the area of their
+    footprint, bins between AGENT_AREAS; an agent is a set of connected columns of one class.
     """
     frames = len(occupancy)
     offset = torch.arange(frames, device=occupancy.device).reshape(-1, 1, 1, 1) * grid.num_classes
@@ -35,11 +36,13 @@ def _agent_areas(blobs: Tensor, grid: Grid) -> Tensor:
 
 
 def frame_vector(histograms: dict[str, Tensor]) -> Tensor:
-    """The histograms of T frames as features (T, D), float32: roots of shares, and logarithms of the numbers of agents.
+    """The histograms of T frames as features (T, D), float32: roots of shares, and the logarithm of the number of agents.
 
     Roots, so that the Euclidean distance of two vectors is the Hellinger distance of the shares and rare classes count.
     """
-    classes, heights = (histograms[name].float() for name in ("classes", "heights"))
-    shares = [counts / counts.sum(-1, keepdim=True).clamp(min=1) for counts in (classes[:, :-1], heights)]
+    classes = histograms["classes"].float()
+    agents = histograms["agents"].sum(-1, keepdim=True).float()
+    counts = (classes[:, :-1], histograms["heights"].float(), histograms["agents"].float())
+    shares = [count / count.sum(-1, keepdim=True).clamp(min=1) for count in counts]
     occupied = classes[:, :-1].sum(-1, keepdim=True) / classes.sum(-1, keepdim=True)
-    return torch.cat((shares[0].sqrt(), shares[1].sqrt(), occupied.sqrt(), histograms["agents"].float().log1p()), dim=-1)
+    return torch.cat((*(share.sqrt() for share in shares), occupied.sqrt(), agents.log1p() / _LOG_AGENTS), dim=-1)

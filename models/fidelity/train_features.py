@@ -15,6 +15,7 @@ from models.fidelity.map_network import MapNetwork, MapNetworkConfig
 from models.fidelity.road_layout import road_layout
 from models.fidelity.voxel_network import VoxelNetwork, VoxelNetworkConfig
 from models.losses import class_weights, voxel_loss
+from models.metrics import class_histogram
 from models.training import Trainer, TrainingConfig, step_generator
 from scenes.grid import Grid
 
@@ -146,6 +147,8 @@ def _shares(counts: Tensor) -> Tensor:
 
 def _class_frequency(clips: Clips, grid: Grid, samples: int = 16) -> Tensor:
     """Share of each class among the voxels of a few clips, (C,)."""
-    counts = sum(torch.bincount(clips[index]["occupancy"].flatten().cpu(), minlength=grid.num_classes) for index in range(samples))
+    counts = sum(
+        torch.bincount(clips[index]["occupancy"].flatten().cpu(), minlength=grid.num_classes) for index in range(samples)
+    )
     assert isinstance(counts, Tensor)
     return counts / counts.sum()

@@ -37,7 +37,7 @@ class VoxelNetwork(nn.Module):
             *_block(half, width, stride=2),
             *_block(width, width, stride=2),
         )
-        self.clip = nn.Sequential(*_block(width, width, stride=2), *_block(width, width, stride=1))
+        self.clip = nn.Sequential(*_block(2 * width, width, stride=2), *_block(width, width, stride=1))
         # Mean and variance over the training data, so that features have a unit; an untrained network leaves them as they are.
         self.frame_scale, self.clip_scale = (nn.BatchNorm1d(width, affine=False, momentum=0.02) for _ in range(2))
         for layer in self.modules():
@@ -52,8 +52,13 @@ class VoxelNetwork(nn.Module):
         return self.frame(rearrange(embedded, "n (x p) (y q) (z r) c -> n (p q r c) x y z", p=2, q=2, r=2))
 
     def clip_maps(self, frame_maps: Tensor) -> Tensor:
-        """Features of each stretch and place of clips (B, T, width, x, y, z): (B, width, T / 2, x / 2, y / 2), rounded up."""
-        return self.clip(frame_maps.mean(-1).transpose(1, 2))
+        """Features of each stretch and place of clips (B, T, width, x, y, z): (B, width, T / 2, x / 2, y / 2), rounded up.
+
+        Beside the maps of the frames, by how much they differ from those of the frame before.
+        """
+        flat = frame_maps.mean(-1)
+        change = (flat - torch.cat((flat[:, :1], flat[:, :-1]), dim=1)).abs()
+        return self.clip(torch.cat((flat, change), dim=2).transpose(1, 2))
 
     def pooled(self, frame_maps: Tensor, clip_maps: Tensor) -> dict[str, Tensor]:
         """Features from maps of B clips, means over space and time: "frame" (B, T, width), and "clip" (B, 1, width)."""
