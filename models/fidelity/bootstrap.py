@@ -28,8 +28,8 @@ def bootstrap(
     """Value and interval of statistic(index, ...), which takes clip numbers int64 (N,), one tensor for each set of clips.
 
     sizes: number of clips of each set; all sets are drawn again. The interval holds LEVEL of the resampled values. centred, for
-    distances between sets: it is their spread about their own mean, laid about the value, since a set in which clips occur twice
-    is farther from everything than one in which they do not.
+    distances between sets: it is their spread about their own mean, laid about the value, since a set in which clips occur
+    twice is farther from everything than one in which they do not.
     """
     value = statistic(*(torch.arange(size) for size in sizes))
     generator = torch.Generator().manual_seed(seed)

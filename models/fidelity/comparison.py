@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.evaluation_cells import number
 from models.fidelity.action_response import median, response_errors
 from models.fidelity.bootstrap import RESAMPLES, Estimate, bootstrap, halves
 from models.fidelity.description import Description
@@ -60,6 +63,25 @@ class Comparison:
     distances: dict[tuple[str, str], Distance]
     properties: dict[tuple[str, str], Property]
 
+    def as_json(self) -> dict[str, Any]:
+        """All figures as JSON holds them, None for those that there are too few clips for."""
+        return {
+            "clips": {"generated": self.generated, "reference": self.reference, "floor": self.floor_clips},
+            "distances": [
+                {"figure": figure, "of": of, **_plain(item.estimate)}
+                | {"floor": number(item.floor, digits=8), "at_floor_size": number(item.at_floor_size, digits=8)}
+                for (figure, of), item in self.distances.items()
+            ],
+            "properties": [
+                {"figure": figure, "of": of, "generated": _plain(item.generated), "reference": _plain(item.reference)}
+                for (figure, of), item in self.properties.items()
+            ],
+        }
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    return {name: number(value, digits=8) for name, value in vars(estimate).items()}
+
 
 def compare(
     generated: Description,
@@ -91,15 +113,13 @@ def compare(
     def property_of(of: Callable[[Description], Tensor], figure: Callable[[Tensor], float]) -> Property:
         return Property(*(_estimate(figure, of(clips), resamples, seed) for clips in (generated, reference)))
 
-    distances = {
-        (figure, name): distance(measure, lambda clips, name=name: clips.features[name])
-        for name in generated.features
-        for figure, measure in FEATURE_MEASURES.items()
-    } | {
-        (figure, name): distance(measure, lambda clips, name=name: clips.histograms[name])
-        for name in generated.histograms
-        for figure, measure in HISTOGRAM_MEASURES.items()
-    }
+    distances: dict[tuple[str, str], Distance] = {}
+    for name in generated.features:
+        for figure, measure in FEATURE_MEASURES.items():
+            distances[figure, name] = distance(measure, partial(_features, name=name))
+    for name in generated.histograms:
+        for figure, measure in HISTOGRAM_MEASURES.items():
+            distances[figure, name] = distance(measure, partial(_histogram, name=name))
     properties = {key: property_of(*how) for key, how in _properties(generated, chunk_frames).items()}
     return Comparison(len(generated), len(reference), len(floor[0][1]), distances, properties)
 
@@ -130,32 +150,42 @@ Figured = tuple[Callable[[Description], Tensor], Callable[[Tensor], float]]
 
 def _properties(clips: Description, chunk_frames: int | None) -> dict[tuple[str, str], Figured]:
     """What is figured out of each set of clips by itself, by (figure, what it is of): from which tensor (N, ...), and how."""
-    found: dict[tuple[str, str], Figured] = {
-        ("inception_score", name): (
-            lambda clips, name=name: clips.posterior[name],
-            lambda of: inception_score(of.flatten(0, 1)),
-        )
-        for name in clips.posterior
-    }
+    found: dict[tuple[str, str], Figured] = {}
+    for name in clips.posterior:
+        found["inception_score", name] = (partial(_posterior, name=name), inception_score)
     for axis, name in enumerate(("response_m", "response_deg")):
         for turn, command in enumerate(("own command", "another's command")):
-            found[name, command] = (lambda clips, turn=turn, axis=axis: _errors(clips, turn)[..., axis], median)
+            found[name, command] = (partial(_errors, turn=turn, axis=axis), median)
     for kind, name in enumerate(("static voxels", "all voxels")):
-        found["change", name] = (lambda clips, kind=kind: clips.change[:, :, kind], _changed)
+        found["change", name] = (partial(_change, kind=kind), _changed)
         if chunk_frames is not None:
-            found["seam_ratio", name] = (
-                lambda clips, kind=kind: clips.change[:, :, kind],
-                lambda counts: seam_ratio(counts, chunk_frames),
-            )
+            found["seam_ratio", name] = (partial(_change, kind=kind), partial(seam_ratio, chunk_frames=chunk_frames))
     return found
+
+
+def _features(clips: Description, name: str) -> Tensor:
+    return clips.features[name]
+
+
+def _histogram(clips: Description, name: str) -> Tensor:
+    return clips.histograms[name]
+
+
+def _posterior(clips: Description, name: str) -> Tensor:
+    return clips.posterior[name]
+
+
+def _change(clips: Description, kind: int) -> Tensor:
+    """Counts int64 (N, T - 1, 2) of static voxels (kind 0) or of all (1)."""
+    return clips.change[:, :, kind]
+
+
+def _errors(clips: Description, turn: int, axis: int) -> Tensor:
+    """Errors (N, P) of the motion found in each clip against the command of the clip `turn` places before it."""
+    return response_errors(clips.commanded.roll(turn, dims=0), clips.found)[..., axis]
 
 
 def _changed(counts: Tensor) -> float:
     """Share of the cells counted that changed, from int64 (N, T - 1, 2)."""
     changed, counted = counts.flatten(0, 1).sum(0).tolist()
     return changed / counted if counted else float("nan")
-
-
-def _errors(clips: Description, turn: int) -> Tensor:
-    """Errors (N, P, 2) of the motion found in each clip against the command of the clip `turn` places before it."""
-    return response_errors(clips.commanded.roll(turn, dims=0), clips.found)

@@ -74,7 +74,7 @@ def describe(
 ) -> Description:
     """Describe the first `frames` frames of each clip. pairs: of frames in each clip whose motion is registered.
 
-    progress is called with 1 after each clip. Raises ValueError for a clip that is shorter.
+    progress is called with 1 after each clip. Raises ValueError for a clip that is shorter, and where there is none.
     """
     described = []
     for number, clip in enumerate(clips):
@@ -82,12 +82,9 @@ def describe(
             raise ValueError(f"clip {number} of {clip.source}: expected {frames} frames or more, found {len(clip.occupancy)}")
         described.append(_describe_one(clip.occupancy[:frames], clip.motion[:frames], clip, grid, extractors, pairs))
         progress(1)
-    return Description(
-        [one.sources[0] for one in described],
-        torch.cat([one.motion for one in described]),
-        *(_joined([getattr(one, name) for one in described]) for name in ("features", "posterior", "histograms")),
-        *(torch.cat([getattr(one, name) for one in described]) for name in ("change", "commanded", "found")),
-    )
+    if not described:
+        raise ValueError("describe: found no clip")
+    return _stacked(described)
 
 
 def _describe_one(
@@ -114,9 +111,33 @@ def _describe_one(
     commanded, found = found_motion(occupancy, motion, grid, clip.dt, pairs)
     sums = {name: counts.sum(0) for name, counts in histograms.items()}
     sums["classes"] = sums["classes"][:-1]
-    single = [{name: tensor.unsqueeze(0) for name, tensor in part.items()} for part in (features, posterior, sums)]
-    return Description([clip.source], motion[None], *single, change[None], commanded[None], found[None])
+    return Description(
+        sources=[clip.source],
+        motion=motion[None],
+        features=_alone(features),
+        posterior=_alone(posterior),
+        histograms=_alone(sums),
+        change=change[None],
+        commanded=commanded[None],
+        found=found[None],
+    )
 
 
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def _alone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
+
+
+def _stacked(parts: list[Description]) -> Description:
+    def joined(tensors: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.cat([one[name] for one in tensors]) for name in tensors[0]}
+
+    return Description(
+        sources=[source for part in parts for source in part.sources],
+        motion=torch.cat([part.motion for part in parts]),
+        features=joined([part.features for part in parts]),
+        posterior=joined([part.posterior for part in parts]),
+        histograms=joined([part.histograms for part in parts]),
+        change=torch.cat([part.change for part in parts]),
+        commanded=torch.cat([part.commanded for part in parts]),
+        found=torch.cat([part.found for part in parts]),
+    )

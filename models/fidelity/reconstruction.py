@@ -61,8 +61,8 @@ def reconstruction_by_frames(
 ) -> dict[int, dict[str, Any]]:
     """The report of a `ReconstructionTally` by number of frames: each clip is cut to its first 4, 8, 16, ... and rebuilt.
 
-    reconstruct: occupancy uint8 (1, T, X, Y, Z) through a tokenizer and back. clips: occupancy uint8 (T, X, Y, Z) each; one that
-    is too short for a number is left out of it. Raises ValueError where a number of frames finds no clip.
+    reconstruct: occupancy uint8 (1, T, X, Y, Z) through a tokenizer and back. clips: occupancy uint8 (T, X, Y, Z) each; one
+    that is too short for a number is left out of it. Raises ValueError where a number of frames finds no clip.
     """
     tallies = {frames: ReconstructionTally(grid, frames) for frames in numbers}
     for occupancy in clips:
@@ -86,5 +86,5 @@ def compression_ratio(frames: int, grid: Grid, places: int) -> float:
 
 
 def bits_per_frame(frames: int, places: int, bits_per_place: float) -> float:
-    """Bits kept of each frame: with a codebook of K codes in G groups a place holds G log2(K), with C channels of b bits C b."""
+    """Bits kept of each frame: a place holds G log2(K) with G codebooks of K codes, C b with C channels of b bits."""
     return places * bits_per_place / frames

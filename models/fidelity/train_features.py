@@ -147,8 +147,7 @@ def _shares(counts: Tensor) -> Tensor:
 
 def _class_frequency(clips: Clips, grid: Grid, samples: int = 16) -> Tensor:
     """Share of each class among the voxels of a few clips, (C,)."""
-    counts = sum(
-        torch.bincount(clips[index]["occupancy"].flatten().cpu(), minlength=grid.num_classes) for index in range(samples)
-    )
-    assert isinstance(counts, Tensor)
+    counts = torch.zeros(grid.num_classes)
+    for index in range(samples):
+        counts += class_histogram(clips[index]["occupancy"], grid.num_classes).cpu()
     return counts / counts.sum()
