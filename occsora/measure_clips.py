@@ -84,7 +84,8 @@ def run(config: MeasureClips) -> None:
     for extractor in extractors:
         console.print(f"features {extractor.name}: {extractor.origin}, sha256 {extractor.sha256}", soft_wrap=True)
     for name, comparison in found.items():
-        _print(console, name, comparison, frames, dt)
+        console.print(_distances_table(name, comparison, frames, dt))
+        console.print(_properties_table(name, comparison))
     if rebuilt is not None:
         console.print(_reconstruction_table(rebuilt))
 
@@ -168,22 +169,26 @@ def _progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _print(console: Console, name: str, found: Comparison, frames: int, dt: float) -> None:
+def _distances_table(name: str, found: Comparison, frames: int, dt: float) -> Table:
     told = f"{found.generated} generated clips, {found.reference} true ones, {frames} frames of {dt:g} s"
-    distances = _table(f"{name}: {told}", ("distance", "of", "value", "95 %", "floor", f"at {found.floor_clips} clips"))
+    table = _table(f"{name}: {told}", ("distance", "of", "value", "95 %", "floor", f"at {found.floor_clips} clips"))
     for (figure, of), item in found.distances.items():
-        cells = (_number(item.estimate.value), _interval(item.estimate), _number(item.floor), _number(item.at_floor_size))
-        distances.add_row(figure, of, *cells)
-    distances.caption = (
-        f"floor: true clips against true clips, {found.floor_clips} each; last column: generated clips at that number; "
-        "-: too few clips"
+        values = (item.estimate.value, item.floor, item.at_floor_size)
+        value, floor, at_floor_size = map(_number, values)
+        table.add_row(figure, of, value, _interval(item.estimate), floor, at_floor_size)
+    table.caption = (
+        f"floor: true clips against true clips, {found.floor_clips} each; last column: as many generated clips against as many "
+        "true ones; -: too few clips"
     )
-    properties = _table(f"{name}: properties", ("figure", "of", "generated", "95 %", "reference", "95 %"))
+    return table
+
+
+def _properties_table(name: str, found: Comparison) -> Table:
+    table = _table(f"{name}: properties", ("figure", "of", "generated", "95 %", "reference", "95 %"))
     for (figure, of), item in found.properties.items():
         cells = [cell for one in (item.generated, item.reference) for cell in (_number(one.value), _interval(one))]
-        properties.add_row(figure, of, *cells)
-    console.print(distances)
-    console.print(properties)
+        table.add_row(figure, of, *cells)
+    return table
 
 
 def _reconstruction_table(found: dict[str, Any]) -> Table:
@@ -198,8 +203,8 @@ def _reconstruction_table(found: dict[str, Any]) -> Table:
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < 2 - (len(columns) == 3) else "right", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("distance", "figure", "of", "IoU") else "right", no_wrap=True)
     return table
 
 
