@@ -31,14 +31,14 @@ def inside_ellipsoid(features: Tensor, reference: Tensor, confidence: float = CO
     freedom, and a feature that differs there is outside. Raises TooFewClips unless the reference has more than D clips, and it
     takes several times as many until a true clip is inside as often as it should.
     """
-    from scipy.stats import chi2
+    from scipy.special import chdtri
 
     if len(reference) <= reference.shape[-1]:
         raise TooFewClips(f"inside_ellipsoid: expected more than {reference.shape[-1]} reference clips, found {len(reference)}")
     mean, covariance = moments(reference.flatten(0, 1))
     values, vectors = torch.linalg.eigh(covariance)
     least = (_DEGENERATE * values.mean()).clamp(min=torch.finfo(torch.float64).tiny)
-    limit = float(chi2.ppf(confidence, max(int((values > least).sum()), 1)))
+    limit = float(chdtri(max(int((values > least).sum()), 1), 1 - confidence))
     along = (features.to(torch.float64) - mean) @ vectors
     return ((along.square() / values.clamp(min=least)).sum(-1) <= limit).to(torch.float64).mean(1)
 
