@@ -22,9 +22,7 @@ def found_motion(occupancy: Tensor, motion: Tensor, grid: Grid, dt: float, pairs
     """
     step = max(round(SPAN / dt), 1)
     if len(occupancy) <= step:
-        raise ValueError(
-            f"action response: pairs of frames {SPAN} s apart need clips of {step + 1} frames, found {len(occupancy)}"
-        )
+        raise ValueError(f"found_motion: frames {SPAN} s apart need clips of {step + 1} or more, found {len(occupancy)}")
     first = torch.linspace(0, len(occupancy) - 1 - step, pairs).round().long()
     poses = accumulate(motion)
     commanded = relative(poses[first], poses[first + step]).cpu()

@@ -24,9 +24,7 @@ def test_the_interval_of_a_mean_holds_the_truth_about_as_often_as_it_says() -> N
 
 def test_a_centred_interval_lies_about_the_value() -> None:
     """The number of different clips is smaller in every resample; centred, the interval holds the value all the same."""
-    plain, centred = (
-        bootstrap(lambda index: float(len(index.unique())), (50,), centred=centred) for centred in (False, True)
-    )
+    plain, centred = (bootstrap(lambda index: float(len(index.unique())), (50,), centred=centred) for centred in (False, True))
     assert plain.high < plain.value
     assert centred.low < centred.value < centred.high
     assert math.isclose(centred.high - centred.low, plain.high - plain.low)

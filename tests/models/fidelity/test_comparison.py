@@ -88,7 +88,9 @@ def test_the_same_clips_have_no_distance_and_full_precision(reference: Descripti
 
 
 def test_twenty_clips_are_too_few_for_an_ellipsoid_in_64_dimensions(true: Comparison) -> None:
-    plain = [one for one in true.as_json()["distances"] if one["figure"] == "precision_ellipsoid" and one["of"] == "random/clip"]
+    plain = [
+        one for one in true.as_json()["distances"] if one["figure"] == "precision_ellipsoid" and one["of"] == "random/clip"
+    ]
     assert plain[0]["value"] is None
     assert plain[0]["floor"] is None
 
