@@ -46,20 +46,21 @@ def bootstrap(
 def halves(sources: list[str], count: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     """`count` random divisions of clips into two halves of one size, int64 (N,) each; by source where there are enough of them.
 
-    With four sources or more, no source has clips in both halves: clips of one town are alike, and a floor from halves that
-    share towns would be too low. The larger half is cut to the size of the smaller.
+    With four sources or more, none of them half of all clips, no source has clips in both halves: clips of one town are alike,
+    and a floor from halves that share towns would be too low. The larger half is cut to the size of the smaller.
     """
     generator = torch.Generator().manual_seed(seed)
-    names = sorted(set(sources))
-    units = names if len(names) >= 4 else [str(number) for number in range(len(sources))]
-    unit_of = sources if len(names) >= 4 else units
+    clips_of: dict[str, list[int]] = {}
+    for number, source in enumerate(sources):
+        clips_of.setdefault(source, []).append(number)
+    if len(clips_of) < 4 or max(map(len, clips_of.values())) > len(sources) / 2:
+        clips_of = {str(number): [number] for number in range(len(sources))}
+    units = [clips_of[name] for name in sorted(clips_of)]
     out = []
     for _ in range(count):
-        order = [units[i] for i in torch.randperm(len(units), generator=generator).tolist()]
         sides: tuple[list[int], list[int]] = ([], [])
-        for unit in order:
-            smaller = min(sides, key=len)
-            smaller.extend(number for number, name in enumerate(unit_of) if name == unit)
+        for index in torch.randperm(len(units), generator=generator).tolist():
+            min(sides, key=len).extend(units[index])
         size = min(map(len, sides))
         mixed = [torch.tensor(side)[torch.randperm(len(side), generator=generator)[:size]] for side in sides]
         out.append((mixed[0], mixed[1]))

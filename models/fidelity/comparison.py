@@ -129,12 +129,14 @@ def _floor(
 ) -> Iterator[tuple[Description, Description, Description]]:
     """As many generated clips, true clips, and other true clips, to compare the former two with: several times."""
     generator = torch.Generator().manual_seed(seed)
-    for first, second in halves(reference.sources, DIVISIONS, seed):
+    divisions = halves(reference.sources, DIVISIONS, seed)
+    size = min(len(generated), min(len(first) for first, _ in divisions))
+    if others is not None:
+        size = min(len(generated), len(reference), len(others))
+    for first, second in divisions:
         if others is None:
-            size = min(len(generated), len(first))
             true = reference.take(first[:size])
         else:
-            size = min(len(generated), len(reference), len(others))
             true = others.take(torch.randperm(len(others), generator=generator)[:size])
             second = torch.randperm(len(reference), generator=generator)
         some = generated.take(torch.randperm(len(generated), generator=generator)[:size])

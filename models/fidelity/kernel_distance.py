@@ -25,7 +25,9 @@ def squared_mmd(a: Tensor, b: Tensor) -> Tensor:
 def kernel_distance(
     a: Tensor, b: Tensor, *, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean and standard deviation over subsets of the unbiased squared MMD between clips with features a (N, S, D), b (M, T, D).
+    """Mean and standard deviation over subsets of the unbiased squared MMD between clips.
+
+    a, b: features (N, S, D) and (M, T, D) of their frames, or of whole clips with S = T = 1.
 
     A subset has `size` clips of each set, or as many as the smaller set has, and one feature of each: frames of one clip are
     alike, and counting them as independent would bias the estimate upwards.

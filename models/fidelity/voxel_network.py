@@ -37,7 +37,7 @@ class VoxelNetwork(nn.Module):
             *_block(half, width, stride=2),
             *_block(width, width, stride=2),
         )
-        self.clip = nn.Sequential(*_block(2 * width, width, stride=2), *_block(width, width, stride=1))
+        self.clip = nn.Sequential(*_block(2 * width, half, stride=2), *_block(half, width, stride=1))
         # Mean and variance over the training data, so that features have a unit; an untrained network leaves them as they are.
         self.frame_scale, self.clip_scale = (nn.BatchNorm1d(width, affine=False, momentum=0.02) for _ in range(2))
         for layer in self.modules():

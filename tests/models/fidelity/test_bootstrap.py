@@ -42,5 +42,6 @@ def test_halves_are_of_one_size_and_share_no_clip_and_no_source(towns: list[int]
     for first, second in halves(sources, 3, seed):
         assert len(first) == len(second) > 0
         assert not set(first.tolist()) & set(second.tolist())
-        if len(set(sources)) >= 4:
+        assert len(first) >= len(sources) // 4
+        if len(set(sources)) >= 4 and max(map(sources.count, sources)) <= len(sources) / 2:
             assert not {sources[i] for i in first} & {sources[i] for i in second}

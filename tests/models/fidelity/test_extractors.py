@@ -16,7 +16,7 @@ from models.training import TrainingConfig
 from scenes.clip import Clip
 from scenes.grid import MINI, Grid
 
-RANDOM_SHA256 = "d4d359726ec52708437f2d6e3ca5bf489d93ffd98e4ec8df7697403da88e1e5d"
+RANDOM_SHA256 = "c7b8d4c91bf0398f9f0321ba30ce287907f098e12647cdea4e2aaf1728bb8f38"
 
 
 class Listed:
