@@ -204,7 +204,8 @@ def _reconstruction_table(found: dict[str, Any]) -> Table:
 def _table(title: str, columns: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in columns:
-        table.add_column(name, justify="left" if name in ("distance", "figure", "of", "IoU") else "right", no_wrap=True)
+        words = name in ("distance", "figure", "of", "IoU")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table
 
 

@@ -33,9 +33,9 @@ class ReconstructionTally:
     def report(self) -> dict[str, Any]:
         """Figures as JSON holds them; None where nothing was counted.
 
-        miou, iou: from one matrix over all frames, the mean over the classes that occur. miou_papers, iou_papers: as OccWorld and OccSora
-        print them, the mean over frame indices of the figure accumulated for each, an absent class
-        counting as 1. per_class and per_class_papers likewise; by_frame has miou_papers of each index.
+        miou, iou: from one matrix over all frames, the mean over the classes that occur. miou_papers, iou_papers: as OccWorld
+        and OccSora print them, the mean over frame indices of the figure accumulated for each, an absent class counting as 1.
+        per_class and per_class_papers likewise; by_frame has miou_papers of each index.
         """
         whole = self.matrices.sum(0)
         each = torch.stack([metrics.class_iou(matrix)[:-1] for matrix in self.matrices]).nan_to_num(nan=1.0)
