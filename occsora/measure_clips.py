@@ -66,7 +66,7 @@ def run(config: MeasureClips) -> None:
     if config.chunk_frames is not None:
         border_transitions(frames - 1, config.chunk_frames)
     dt = stores["reference"].read(0, 0, 1).dt
-    extractors = [load_extractor(name, stores["reference"].grid, config.device) for name in config.features]
+    extractors = load_extractors(config, stores["reference"])
     with _progress() as bar:
         described = {name: _describe(bar, name, store, frames, dt, extractors, config.pairs) for name, store in stores.items()}
         rebuilt = _reconstruction(bar, stores, frames) if config.paired else None
@@ -105,6 +105,15 @@ def open_stores(config: MeasureClips) -> dict[str, ClipStore]:
         sizes = f"{len(stores['generated'])} and {len(stores['reference'])}"
         raise ValueError(f"--paired: expected as many generated clips as reference clips, found {sizes}")
     return stores
+
+
+def load_extractors(config: MeasureClips, reference: ClipStore) -> list[Extractor]:
+    """The extractors that are asked for; ValueError for two of one kind, whose figures would bear one name."""
+    extractors = [load_extractor(name, reference.grid, config.device) for name in config.features]
+    names = [one.name for one in extractors]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--features: expected one extractor of a kind, found {' '.join(names)}")
+    return extractors
 
 
 def common_frames(stores: dict[str, ClipStore], asked: int | None) -> int:

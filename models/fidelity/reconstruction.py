@@ -76,6 +76,18 @@ def reconstruction_by_frames(
     return {frames: tally.report() for frames, tally in tallies.items()}
 
 
+def commonest_classes(clips: Iterable[Tensor], grid: Grid) -> Tensor:
+    """The class that each cell has most often in clips uint8 (T, X, Y, Z): uint8 (X, Y, Z), the lowest id where several lead.
+
+    Shown for every frame it is the reconstruction of who keeps nothing of a clip: the baseline 'class frequency'.
+    """
+    counts = torch.zeros(grid.num_classes, *grid.shape, dtype=torch.int32)
+    for occupancy in clips:
+        for index in range(grid.num_classes):
+            counts[index] += (occupancy == index).sum(0, dtype=torch.int32).cpu()
+    return counts.argmax(0).to(torch.uint8)
+
+
 def compression_ratio(frames: int, grid: Grid, places: int) -> float:
     """Columns of a clip over places of its latents: the ratio of OccSora's table 1.
 

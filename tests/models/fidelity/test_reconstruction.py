@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.fidelity.reconstruction import ReconstructionTally, bits_per_frame, compression_ratio, reconstruction_by_frames
+from models.fidelity.reconstruction import (
+    ReconstructionTally,
+    bits_per_frame,
+    commonest_classes,
+    compression_ratio,
+    reconstruction_by_frames,
+)
 from scenes.clip import Clip
 from scenes.grid import FREE, OCC3D, Grid
 
@@ -56,6 +62,16 @@ def test_by_number_of_frames(true_clips: list[Clip], grid: Grid) -> None:
     assert kept[6]["by_frame"][0] == 1 > kept[6]["by_frame"][5]
     with pytest.raises(ValueError, match="no clip has 7 frames"):
         reconstruction_by_frames(first_frame, clips, grid, (1, 7))
+
+
+def test_the_baseline_that_keeps_nothing(true_clips: list[Clip], grid: Grid) -> None:
+    shown = commonest_classes([cells([0, 0, 1, FREE], [0, 1, 1, FREE])[0], cells([2, 1, 1, FREE])[0]], CELL)
+    assert shown.flatten().tolist() == [0, 1, 1, FREE]
+    shown = commonest_classes([clip.occupancy for clip in true_clips[:20]], grid)
+    tally = ReconstructionTally(grid, 6)
+    for clip in true_clips[20:]:
+        tally.add(clip.occupancy[None], shown.expand_as(clip.occupancy)[None])
+    assert 0.2 > tally.report()["miou"] > 0
 
 
 def test_the_ratios_of_the_papers() -> None:
