@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -27,10 +27,14 @@ class Measure:
 
 
 def _of_sets(distance: Callable[[Tensor, Tensor], float]) -> Measure:
-    """A distance between two sets, both of which are drawn again."""
+    """A distance between two sets, both of which are drawn again; it is never negative, and so is no interval of it."""
 
     def estimate(a: Tensor, b: Tensor, resamples: int, seed: int) -> Estimate:
-        return bootstrap(lambda i, j: distance(a[i], b[j]), (len(a), len(b)), centred=True, resamples=resamples, seed=seed)
+        def drawn(i: Tensor, j: Tensor) -> float:
+            return distance(a[i], b[j])
+
+        found = bootstrap(drawn, (len(a), len(b)), centred=True, resamples=resamples, seed=seed)
+        return replace(found, low=max(found.low, 0.0))
 
     return Measure(distance, estimate)
 
