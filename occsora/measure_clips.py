@@ -154,23 +154,29 @@ def _reconstruction(bar: Progress, stores: dict[str, ClipStore], frames: int) ->
 
 
 def _comparisons(bar: Progress, config: MeasureClips, described: dict[str, Description], dt: float) -> dict[str, Comparison]:
-    """All generated clips against the reference, and each group of LEAST clips or more: against its own kind where known."""
-    generated, reference = described["generated"], described["reference"]
-    parts = {"all": (generated, reference)}
+    """All generated clips against the reference, and each group of LEAST clips or more: trajectories against their own kind."""
+    generated, reference, others = described["generated"], described["reference"], described.get("others")
+    parts: dict[str, tuple[Description, Description, Description | None]] = {"all": (generated, reference, others)}
+    groups: dict[str, torch.Tensor] = {}
     if config.group_by == "source":
-        groups, own = by_source(generated.sources), {}
+        groups = by_source(generated.sources)
     elif config.group_by == "trajectory":
-        groups, own = by_trajectory(generated.motion, dt), by_trajectory(reference.motion, dt)
-    else:
-        groups, own = {}, {}
+        groups = by_trajectory(generated.motion, dt)
     for name, index in groups.items():
-        kind = own.get(name, torch.arange(len(reference)))
-        if len(groups) > 1 and min(len(index), len(kind)) >= LEAST:
-            parts[name] = (generated.take(index), reference.take(kind))
+        part = (generated.take(index), reference, others)
+        if config.group_by == "trajectory":
+            part = (part[0], _driven(reference, name, dt), None if others is None else _driven(others, name, dt))
+        if len(groups) > 1 and all(clips is None or len(clips) >= LEAST for clips in part):
+            parts[name] = part
     return {
-        name: compare(*pair, described.get("others"), chunk_frames=config.chunk_frames, resamples=config.resamples)
-        for name, pair in bar.track(parts.items(), description="comparing")
+        name: compare(*part, chunk_frames=config.chunk_frames, resamples=config.resamples)
+        for name, part in bar.track(parts.items(), description="comparing")
     }
+
+
+def _driven(clips: Description, trajectory: str, dt: float) -> Description:
+    """The clips of one type of trajectory, which may be none."""
+    return clips.take(by_trajectory(clips.motion, dt).get(trajectory, torch.arange(0)))
 
 
 def _progress() -> Progress:

@@ -62,6 +62,18 @@ def test_figures_by_group_seams_and_reconstruction(
     assert "seam_ratio" in shown
 
 
+def test_trajectories_are_held_against_their_own_kind(clips: list[Clip], tmp_path: Path) -> None:
+    standing = [Clip(frozen(clip).occupancy, torch.zeros(6, 3), 0.25, clip.source) for clip in clips]
+    mixed, out = store(tmp_path / "mixed.zarr", clips[:10] + standing[:10]), tmp_path / "figures.json"
+    others = store(tmp_path / "others.zarr", clips[10:] + standing[10:])
+    options = ["--others", others, "--group-by", "trajectory", "--resamples", "2", "--pairs", "1", "--json", str(out)]
+    assert main(["measure-clips", "--generated", mixed, "--reference", mixed, *options]) == 0
+    told = json.loads(out.read_text())
+    assert told["comparisons"]["still"]["clips"] == {"generated": 10, "reference": 10, "floor": 10}
+    assert told["comparisons"]["all"]["clips"] == {"generated": 20, "reference": 20, "floor": 20}
+    assert told["floor"] == "other true clips"
+
+
 def test_reconstructions_are_compared_in_pairs(
     clips: list[Clip], reference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
