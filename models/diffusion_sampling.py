@@ -26,6 +26,8 @@ class SamplerConfig:
         steps: calls of the network, 1 to those of the whole schedule.
         eta: how much of a step's noise DDIM draws anew, 0 to 1: 0 draws none, 1 as much as q(x[t-1] | x[t], x[0]) has.
         limit: largest size of an element of predicted data, None for no limit.
+        rate: share of the steps that are taken, from the noisiest on; below 1 the sample is left noisy ("denoising rate" in
+            table 4 of OccSora).
         resamplings: how often each step is gone over where parts are known (RePaint, arXiv 2201.09865); 1 only replaces them.
     """
 
@@ -33,14 +35,16 @@ class SamplerConfig:
     steps: int = 1000
     eta: float = 0.0
     limit: float | None = None
+    rate: float = 1.0
     resamplings: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("ddpm", "ddim"):
             raise ValueError(f"SamplerConfig.kind: expected 'ddpm' or 'ddim', found {self.kind!r}")
         positive = (self.steps, self.resamplings, 1 if self.limit is None else self.limit)
-        if min(positive) <= 0 or not 0 <= self.eta <= 1:
-            raise ValueError(f"SamplerConfig: steps, resamplings and limit must be positive, eta between 0 and 1; found {self}")
+        if min(positive) <= 0 or not 0 <= self.eta <= 1 or not 0 < self.rate <= 1:
+            expected = "steps, resamplings and limit positive, eta from 0 to 1, rate above 0 and up to 1"
+            raise ValueError(f"SamplerConfig: expected {expected}, found {self}")
 
     @property
     def random(self) -> bool:
@@ -109,8 +113,7 @@ def sample(
     process = process.respaced(cfg.steps)
     noise = _Noise(seeds, torch.zeros_like(seeds) if steps is None else steps, shape)
     x = _replaced(process, noise.draw(0, _Role.BACK), known, len(process) - 1, noise, 0, cfg)
-    repeats = cfg.resamplings if known is not None else 1
-    for call, (index, again) in enumerate(_schedule(len(process), repeats), start=1):
+    for call, (index, again) in enumerate(_schedule(len(process), cfg, known is not None), start=1):
         if again:
             x = process.q_step(x, index, noise.draw(call, _Role.FORWARD))
         prediction = denoise(x, torch.full_like(seeds, int(process.steps[index])))
@@ -119,10 +122,10 @@ def sample(
     return x
 
 
-def _schedule(count: int, repeats: int) -> Iterator[tuple[int, bool]]:
-    """Steps from the noisiest to the first, each gone over `repeats` times but for the last one, and whether it is a repeat."""
-    for index in reversed(range(count)):
-        for turn in range(repeats if index else 1):
+def _schedule(count: int, cfg: SamplerConfig, knows: bool) -> Iterator[tuple[int, bool]]:
+    """Steps from the noisiest to the last that is taken, and whether each is gone over again, as known parts ask for."""
+    for index in reversed(range(count - round(cfg.rate * count), count)):
+        for turn in range(cfg.resamplings if knows and index else 1):
             yield index, turn > 0
 
 
