@@ -216,6 +216,12 @@ def test_sampling_never_waits_for_the_host(kind: str) -> None:
     assert found.device.type == "meta"
 
 
+def test_known_values_that_do_not_fit_are_refused() -> None:
+    known = Known(torch.zeros(1, 4), torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"known: expected values \(2, 4\), found \(1, 4\)"):
+        sample(PROCESS, exact_denoiser(0.0, 1.0), (4,), worlds(2), SamplerConfig("ddim", 3), known=known)
+
+
 def test_limit_holds_samples_in() -> None:
     def denoise(noisy: Tensor, step: Tensor) -> Prediction:
         return Prediction(-3 * noisy, torch.zeros_like(noisy))
