@@ -110,9 +110,12 @@ def test_a_share_of_trajectories_is_withheld() -> None:
 
 
 def test_the_releases_training(tmp_path: Path) -> None:
-    cfg = release_training(tmp_path, batch_size=2)
+    """Its settings, of which a run may change some; without clipping it runs as well."""
+    cfg = release_training(tmp_path, batch_size=2, steps=2)
     assert (cfg.learning_rate, cfg.ema_decay, cfg.optimizer, cfg.schedule) == (1e-5, 0.9999, "adamw", "constant")
     assert (cfg.batch_size, cfg.weight_decay, cfg.clip) == (2, 0.0, math.inf)
+    model = load_diffusion(train_diffusion(Clips(), StandInTokenizer(), TRANSFORMER, cfg, dt=DT, count=3, withheld=0.0))
+    assert model.cfg.withheld == 0
 
 
 def test_trajectories_come_to_steer_what_is_made(tmp_path: Path) -> None:
