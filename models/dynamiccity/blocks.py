@@ -24,19 +24,22 @@ def activate(volume: Tensor) -> Tensor:
 
 
 def convolve(volume: Tensor, conv: nn.Conv3d, border: Literal["replicate", "constant"]) -> Tensor:
-    """3x3x3 convolution of (N, C, X, Y, Z) to the same size; beyond the border cells repeat, or are zero."""
+    """3x3x3 convolution without bias, (N, C, X, Y, Z) to the same size; beyond the border cells repeat, or are zero."""
     if border == "constant":
-        return torch.conv3d(volume, conv.weight, conv.bias, padding=1)
-    return torch.conv3d(pad(volume, (1,) * 6, mode=border), conv.weight, conv.bias)
+        return torch.conv3d(volume, conv.weight, padding=1)
+    return torch.conv3d(pad(volume, (1,) * 6, mode=border), conv.weight)
 
 
 class NormalisedPair(nn.Module):
-    """Two convolutions, each normalised, with a leaky ReLU between them: (N, C, X, Y, Z) -> (N, C, X, Y, Z)."""
+    """Two convolutions, each normalised, with a leaky ReLU between them: (N, C, X, Y, Z) -> (N, C, X, Y, Z).
+
+    Neither has a bias, here as everywhere before a normalisation, which would take it away again.
+    """
 
     def __init__(self, channels: int, border: Literal["replicate", "constant"]) -> None:
         super().__init__()
-        self.first = nn.Conv3d(channels, channels, kernel_size=3)
-        self.second = nn.Conv3d(channels, channels, kernel_size=3)
+        self.first = nn.Conv3d(channels, channels, kernel_size=3, bias=False)
+        self.second = nn.Conv3d(channels, channels, kernel_size=3, bias=False)
         self.border: Literal["replicate", "constant"] = border
 
     def forward(self, volume: Tensor) -> Tensor:

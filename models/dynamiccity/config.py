@@ -20,6 +20,7 @@ class HexPlaneConfig:
         mlp: hidden channels of their feed-forward layers.
         plane_channels: channels of a plane in the decoder, before the planes are multiplied.
         hidden: channels of the decoder's volume at half resolution.
+        fine: channels of its volume at full resolution.
         frequencies: octaves of the sines and cosines of a voxel's place.
         query_hidden, query_layers: the per-point MLP of the "query" decoder.
         projection: "module" for the Projection Module, "average" for the ablation that takes means.
@@ -33,6 +34,7 @@ class HexPlaneConfig:
     mlp: int = 32
     plane_channels: int = 64
     hidden: int = 128
+    fine: int = 32
     frequencies: int = 3
     query_hidden: int = 256
     query_layers: int = 4
@@ -56,7 +58,7 @@ PRESETS: dict[str, tuple[Grid, HexPlaneConfig]] = {
     # the same layers, narrower, on 96 x 96 x 8 voxels of 0.8 m: trains on two CPU cores
     "dynamiccity-small": (
         MINI,
-        HexPlaneConfig(channels=8, heads=1, mlp=16, plane_channels=32, hidden=32, query_hidden=64),
+        HexPlaneConfig(channels=8, heads=1, mlp=16, plane_channels=32, hidden=32, fine=16, query_hidden=64),
     ),
 }
 

@@ -15,9 +15,9 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(channels, channels, kernel_size=3)
+        self.stem = nn.Conv3d(channels, channels, kernel_size=3, bias=False)
         self.fine = NormalisedPair(channels, "replicate")
-        self.halve = nn.Conv3d(channels, channels, kernel_size=2, stride=2)
+        self.halve = nn.Conv3d(channels, channels, kernel_size=2, stride=2, bias=False)
         self.coarse = NormalisedPair(channels, "replicate")
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
     The release gives the second one the frame's number as well, as T one-hot channels. They are left out because they change
     nothing: being constant over a frame, they add a constant to every channel after each of its convolutions, whose borders
-    repeat, and the next normalisation takes it away. tests/models/dynamiccity/test_encoder.py has the proof by numbers.
+    repeat, and the next normalisation takes it away (as it would the bias of a stem). tests/models/dynamiccity/test_encoder.py has the proof by numbers.
     """
 
     def __init__(self, grid: Grid, cfg: HexPlaneConfig) -> None:
