@@ -59,14 +59,14 @@ class EssDecoder(nn.Module):
         self.enter = nn.Linear(cfg.plane_channels, hidden)
         self.pair = NormalisedPair(hidden, "constant")
         self.mix = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(2))
-        self.double = nn.ConvTranspose3d(hidden, cfg.fine, kernel_size=2, stride=2, bias=False)
+        self.upsample = nn.ConvTranspose3d(hidden, cfg.fine, kernel_size=2, stride=2, bias=False)
         self.squeeze = nn.Linear(cfg.fine, classes, bias=False)
         self.place = nn.Linear(3 * 2 * cfg.frequencies, classes, bias=False)
         self.classes = nn.Linear(classes, classes)
 
     def logits(self, latents: HexPlane) -> Iterator[Tensor]:
         """Latent planes (B, C, a, b) -> class logits, some frames at a time: (n, X / 2, 2, Y / 2, 2, Z / 2, 2, classes)."""
-        matrix = torch.einsum("hfpqr,kf->pqrkh", self.double.weight, self.squeeze.weight).flatten(0, 3)
+        matrix = torch.einsum("hfpqr,kf->pqrkh", self.upsample.weight, self.squeeze.weight).flatten(0, 3)
         place = self._places().flatten(0, 2).flatten(1)
         for volume in expand(self.planes(latents)):
             features = self._volume(volume).movedim(1, -1)
