@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoints, read_tensors
-from models.dynamiccity.config import HexPlaneConfig
 from models.dynamiccity.pretrained import load_vae, save_vae
 from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, reference_class_weights, train_vae, training_config
 from scenes.scene import Scene
@@ -19,30 +18,30 @@ from tests.models.dynamiccity.small import CONFIG, GRID, make_clips, make_vae
 Maker = Callable[..., Scene]
 
 
-def train(out: Path, town: Maker, steps: int, **changes: object) -> Path:
-    cfg = training_config(out, 6, warmup=1, save_every=3, log_every=2, **changes)
+def train(out: Path, town: Maker, steps: int) -> Path:
+    cfg = training_config(out, steps, warmup=1, save_every=2, log_every=2)
     shape = replace(CONFIG, channels=4, heads=1, plane_channels=4, hidden=8, fine=4)
-    folder = train_vae([town()], GRID, shape, replace(cfg, steps=steps), VaeLossConfig(lovasz_voxels=256))
+    folder = train_vae([town()], GRID, shape, cfg, VaeLossConfig(lovasz_voxels=256))
     return folder / "checkpoints"
 
 
 def test_a_stopped_run_ends_with_the_same_weights(tmp_path: Path, town: Maker) -> None:
     """A run that lost its last checkpoint and goes on from the one before ends as the first time."""
-    checkpoints = Checkpoints(train(tmp_path / "run", town, 6))
-    assert checkpoints.steps() == [3, 6]
-    first = read_tensors(checkpoints.path(6) / "weights.safetensors")
-    checkpoints.path(6).rename(tmp_path / "kept")
-    train(tmp_path / "run", town, 6)
-    again = read_tensors(checkpoints.path(6) / "weights.safetensors")
+    checkpoints = Checkpoints(train(tmp_path / "run", town, 4))
+    assert checkpoints.steps() == [2, 4]
+    first = read_tensors(checkpoints.path(4) / "weights.safetensors")
+    checkpoints.path(4).rename(tmp_path / "kept")
+    train(tmp_path / "run", town, 4)
+    again = read_tensors(checkpoints.path(4) / "weights.safetensors")
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_the_loss_falls() -> None:
-    """Twenty steps on one clip of few classes make it better known."""
-    torch.manual_seed(0)
-    vae, clips = make_vae(), (make_clips(batch=1) > 8).to(torch.uint8) * 17
+    """Twenty steps on one clip of a ground, a wall and air make it better known."""
+    vae, clips = make_vae(), torch.full((1, CONFIG.frames, *GRID.shape), GRID.free, dtype=torch.uint8)
+    clips[..., 0], clips[:, :, 10:, :, :2] = 11, 15
     task = VaeTask(vae, torch.full((18,), 1 / 18), VaeLossConfig(), seed=0)
-    optimizer = torch.optim.Adam(task.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(task.parameters(), lr=1e-2)
     losses = []
     for step in range(20):
         optimizer.zero_grad()
@@ -73,9 +72,3 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"kind": "tokenizer", "config": {}}')
     with pytest.raises(ValueError, match="expected the config of a hexplane_vae, found kind 'tokenizer'"):
         load_vae(tmp_path)
-
-
-def test_settings_of_the_release(tmp_path: Path) -> None:
-    cfg = training_config(tmp_path, 100)
-    assert (cfg.optimizer, cfg.learning_rate, cfg.weight_decay) == ("adamw", 1e-3, 0.0)
-    assert HexPlaneConfig().decoder == "ess"
