@@ -145,7 +145,8 @@ def table(result: dict[str, Any]) -> str:
         f"{result['preset']}: {'x'.join(map(str, result['input']))} voxels to {result['channels']} channels of",
         f"  {sizes}",
         f"  {result['voxels_a_number']:.1f} voxels a number; one map of {'x'.join(map(str, result['rollout']))}",
-        f"  weights: ours {weights['ours']:,}, with the release's idle ones {weights['plain']:,}, release {weights['release'] or '-'}",
+        f"  weights: ours {weights['ours']:,}, with the release's idle ones {weights['plain']:,},"
+        f" release {weights['release'] or '-'}",
         *(f"  {name}: {rate:.0f} GFLOP/s" for name, rate in result["ceilings_gflop_per_s"].items()),
         f"  {'':16}{'GFLOP':>8}{'s':>9}{'cpu s':>9}{'GFLOP/s':>9}{'times ours':>12}{'in cpu s':>10}",
     ]
