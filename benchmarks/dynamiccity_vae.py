@@ -1,7 +1,7 @@
 """The ablations of DynamicCity's VAE on our scenes: Projection Module or means, Expansion & Squeeze or per-point queries.
 
     python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/dynamiccity --steps 2000
-    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/try --steps 2 --clips 1  # a try
+    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/try --steps 2 --clips 1
 
 Four VAEs of one preset, which differ in nothing else, are trained on the same clips for as many steps; their latent planes are of
 one size. Each is trained by a process of its own, and a run that was stopped goes on where it was. Then each reconstructs the
