@@ -2,8 +2,8 @@
 
 With eight channels a head, products cost less than the softmax between them. So scores of some queries against all keys are
 made transposed, (keys, queries), as one wide product, and in powers of two, which torch computes several times faster than exp.
-Sums come out of the product with the values, to which a row of ones is added. Nothing is subtracted from the scores first: that is right while no score can overflow, which is looked at beforehand;
-otherwise torch's attention is called.
+Sums come out of the product with the values, to which a row of ones is added. Nothing is subtracted from the scores first: that
+is right while no score can overflow, which is looked at beforehand; otherwise torch's attention is called.
 """
 
 from __future__ import annotations
