@@ -20,6 +20,8 @@ COMMANDS = (
     "train-world-model",
     "train-agent",
     "evaluate",
+    "train-features",
+    "measure-clips",
 )
 EXTRAS = {
     "stable_baselines3": "agents",
