@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.occsora.config import LeanConfig
+from models.occsora.config import PRESETS, OccSoraPreset
 from models.occsora.tokenizer import OccSoraTokenizer
 
 # The released model on two CPU cores, float32, torch 2.13, batch 1: weights, GFLOP, seconds. Of the decoder's 2769 GFLOP, 2241
@@ -64,18 +65,31 @@ def counted(call: Callable[[], Any]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def tokenizer_parts(tokenizer: OccSoraTokenizer, clip: Tensor, latents: Tensor) -> list[Part]:
+class Operations(NamedTuple):
+    """GFLOP of encoding a clip, of looking up its codes and of decoding them to classes."""
+
+    encode: float
+    lookup: float
+    decode: float
+
+
+def tokenizer_operations(preset: OccSoraPreset) -> Operations:
+    """What one clip takes; nothing is computed for it."""
+    cfg = preset.tokenizer
+    with FakeTensorMode():
+        tokenizer = OccSoraTokenizer(preset.grid, cfg).eval()
+        clip = torch.empty(1, preset.frames, *preset.grid.shape, dtype=torch.uint8)
+        latents = torch.empty(1, cfg.latent_channels, *tokenizer.latent_shape(preset.frames))
+        encode, decode = counted(lambda: tokenizer.encode(clip)), counted(lambda: tokenizer.decoder(tokenizer.after(latents)))
+    head = 2 * clip.numel() * preset.grid.num_classes * cfg.class_dim / 1e9
+    lookup = 2 * latents.numel() * (2 * cfg.latent_channels + cfg.num_codes) / 1e9
+    return Operations(encode, lookup, decode + head)
+
+
+def tokenizer_parts(preset: OccSoraPreset, tokenizer: OccSoraTokenizer, clip: Tensor, latents: Tensor) -> list[Part]:
     """Encoding a clip, looking up its codes, and decoding them to classes."""
-    release = RELEASE if tokenizer.latent_channels == 128 and clip.shape[2:] == (200, 200, 16) else {}
-    if isinstance(tokenizer.cfg, LeanConfig) or tokenizer.cfg.strides != (8, 8, 8) or tokenizer.cfg.class_dim != 8:
-        release = {}
-    empty = torch.empty(clip.shape, dtype=torch.uint8, device="meta")
-    shape = OccSoraTokenizer(tokenizer.grid, tokenizer.cfg).to("meta")
-    head = 2 * clip.numel() * tokenizer.classes.weight.numel() / 1e9
-    encode = counted(lambda: shape.encode(empty))
-    decode = counted(lambda: shape.decoder(shape.after(latents.to("meta")))) + head
-    places, width = latents[0, 0].numel(), tokenizer.latent_channels
-    lookup = 2 * places * width * (2 * width + tokenizer.cfg.num_codes) / 1e9
+    release = RELEASE if preset == PRESETS["occsora"] else {}
+    encode, lookup, decode = tokenizer_operations(preset)
     encoder, decoder = (tokenizer.encoder, tokenizer.before), (tokenizer.after, tokenizer.decoder)
     return [
         Part("encode", lambda: tokenizer.encode(clip), encoder, encode, release.get("encode")),
