@@ -68,7 +68,7 @@ def measure(config: Config) -> dict[str, Any]:
     clip = torch.randint(preset.grid.num_classes, (1, preset.frames, *preset.grid.shape), dtype=torch.uint8)
     latents = torch.randn(1, tokenizer.latent_channels, *tokenizer.latent_shape(preset.frames))
     plain = plain_calls(tokenizer, clip, latents) if config.plain else {}
-    parts = tokenizer_parts(preset, tokenizer, clip, latents) + transformer_parts(config.preset, latents, preset.frames)
+    parts = tokenizer_parts(preset, tokenizer, clip, latents) + transformer_parts(config.preset, preset, latents)
     rows = []
     for part in parts:
         machine.say(f"timing {part.name}")

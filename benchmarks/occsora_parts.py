@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.occsora.config import PRESETS, OccSoraPreset
@@ -59,8 +60,8 @@ class Part:
 def counted(call: Callable[[], Any]) -> float:
     """GFLOP of the matrix products and convolutions in a call, each layer as its definition has it."""
     counter = FlopCounterMode(display=False)
-    # With gradients on, no layer takes the shorter way that it may have for inference.
-    with torch.enable_grad(), counter:
+    # With gradients on, no layer takes the shorter way that it may have for inference; fused attention is not counted.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         call()
     return counter.get_total_flops() / 1e9
 
@@ -98,19 +99,21 @@ def tokenizer_parts(preset: OccSoraPreset, tokenizer: OccSoraTokenizer, clip: Te
     ]
 
 
-def transformer_parts(preset: str, latents: Tensor, frames: int) -> list[Part]:
-    """One denoising step of the preset's transformer, at batch 1."""
+def transformer_parts(name: str, preset: OccSoraPreset, latents: Tensor) -> list[Part]:
+    """One denoising step at batch 1 of the transformer that goes with the preset of this name."""
     from models.occsora.transformer import SIZES, ClipTransformer
 
-    size = next(name for name in ("small", "lean", "occsora") if name in preset)
-    transformer = ClipTransformer(latents.shape[1], tuple(latents.shape[2:]), frames, SIZES[size]).eval()
-    step, trajectory = torch.tensor([500]), torch.randn(1, frames, 2)
-    release = RELEASE["denoise"] if size == "occsora" and latents.shape[1:] == (128, 4, 25, 25) and frames == 32 else None
+    size = next(key for key in ("small", "lean", "occsora") if key in name)
+    make = partial(ClipTransformer, latents.shape[1], tuple(latents.shape[2:]), preset.frames, SIZES[size])
 
-    def denoise() -> Tensor:
-        return transformer(latents, step, trajectory).noise
+    def denoise(transformer: ClipTransformer, noisy: Tensor) -> Tensor:
+        return transformer(noisy, torch.tensor([500]), torch.zeros(1, preset.frames, 2)).noise
 
-    return [Part("denoise", denoise, (transformer,), counted(denoise), release)]
+    with FakeTensorMode():
+        gflop = counted(partial(denoise, make(), torch.empty(latents.shape)))
+    transformer = make().eval()
+    release = RELEASE["denoise"] if name == "occsora" else None
+    return [Part("denoise", partial(denoise, transformer, latents), (transformer,), gflop, release)]
 
 
 def seconds(call: Callable[[], Any], plain: Callable[[], Any] | None, rounds: int) -> dict[str, float | None]:

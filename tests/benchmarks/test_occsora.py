@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.occsora.config import PRESETS
+from models.occsora.config import PRESETS, OccSoraPreset
 from tests.models.occsora.small import GRID, make_clips, make_tokenizer
 
 
@@ -22,9 +22,11 @@ def test_the_plain_form_computes_the_same(name: str) -> None:
 
 
 def test_operations_are_the_releases() -> None:
-    """GFLOP measured of the release's encoder and, without those spent on padding, of its decoder and class head."""
-    from occsora_parts import tokenizer_operations
+    """GFLOP measured of the release's networks; of its decoder without those spent on padding."""
+    from occsora_parts import tokenizer_operations, transformer_parts
 
+    (denoise,) = transformer_parts("occsora", PRESETS["occsora"], torch.zeros(1, 128, 4, 25, 25))
+    assert denoise.gflop == pytest.approx(303, rel=2e-3)
     encode, lookup, decode = tokenizer_operations(PRESETS["occsora"])
     assert encode == pytest.approx(2270, rel=2e-3)
     assert lookup == pytest.approx(0.49, abs=0.01)
@@ -44,8 +46,6 @@ def test_parts_say_what_they_make() -> None:
     from occsora_parts import seconds, tokenizer_parts
 
     tokenizer, clips = make_tokenizer(), make_clips()
-    from models.occsora.config import OccSoraPreset
-
     latents = torch.randn(1, 8, 2, 2, 3)
     parts = tokenizer_parts(OccSoraPreset(tokenizer.cfg, GRID, frames=16), tokenizer, clips, latents)
     rows = [part.described() for part in parts]
