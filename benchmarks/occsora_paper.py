@@ -118,7 +118,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['preset']}: {'x'.join(map(str, result['input'][1:]))} voxels to {latents} latents, {cells} codes,"
         f" compression {result['compression']}, {result['bits_per_frame']:.0f} bits a frame",
-        f"ceilings here: matrix product {peak['product']} GFLOP/s, convolution {peak['convolution']} GFLOP/s",
+        f"ceilings in GFLOP/s: matrix product {peak['product']}, in oneDNN {peak['product_onednn']},"
+        f" convolution {peak['convolution']}",
         f"{'part':12}{'result':>16}{'weights':>14}{'release':>14}{'GFLOP':>9}{'release':>9}"
         f"{'s':>9}{'release':>9}{'ratio':>7}{'plain':>9}{'ratio':>7}{'GFLOP/s':>9}",
     ]
