@@ -9,12 +9,15 @@ from typing import Any, Literal
 import gymnasium
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
 from agents.checkpoint import History, newest, restore, save_policy
+from agents.imitation import EPOCHS, demonstrate, imitate
+from agents.load import load_planner
 from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
 from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
@@ -24,7 +27,7 @@ from occsora.learning_curve import Episode, plot, show
 
 WORLDS = {"dream": "OccSora-v0", "reference": "OccSoraReference-v0"}
 REWARD_SCALE = 0.1  # of what the agent learns from; monitors, evaluations and the learning curve see rewards as they are
-_JUDGED, _COMPARED = 1_000_000, 2_000_000  # added to --seed for the starts of the evaluations: other ones than the training's
+_JUDGED, _COMPARED, _SHOWN = 1_000_000, 2_000_000, 3_000_000  # added to --seed: starts other than those of the training
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class TrainAgent:
     """Episodes of each evaluation; 0 for none."""
     final_episodes: int = 3
     """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
+    imitate: str | None = None
+    """Planner of `control` actions, for example idm, whose driving PPO imitates before it learns from its own; see `occsora
+    evaluate` for the names."""
+    imitate_steps: int = 2048
+    """Environment steps in all worlds that the planner drives; they come on top of --steps."""
     penalty: float = 5.0
     """Weight of a collision, of leaving the road and of leaving the route in the reward that it learns from. The environment's
     own weights, by which it is evaluated, are 20 and 10; with these it learns to stand still before it learns to drive."""
@@ -104,6 +112,8 @@ def run(config: TrainAgent) -> None:
         log=config.out,
     )
     history = History() if checkpoint is None else restore(agent, checkpoint, _lasting(config))
+    if checkpoint is None and config.imitate is not None:
+        _imitate(config, agent, env, console)
     _learn(config, agent, history, console)
     path = save_policy(agent, config.out / f"{config.algo}.zip")
     env.close()
@@ -119,6 +129,10 @@ def _check(config: TrainAgent) -> None:
     for name in ("evaluation_episodes", "final_episodes"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')}: expected 0 or more, found {getattr(config, name)}")
+    if config.imitate is not None and (config.algo, config.action) != ("ppo", "control"):
+        raise ValueError(f"--imitate: PPO with 'control' actions can, found {config.algo} with {config.action!r}")
+    if config.imitate is not None and config.imitate_steps < config.num_envs:
+        raise ValueError(f"--imitate-steps: expected {config.num_envs}, one a world, or more, found {config.imitate_steps}")
     if not config.penalty >= 0:
         raise ValueError(f"--penalty: expected 0 or more, found {config.penalty}")
     if config.algo == "sac" and config.action == "discrete":
@@ -146,6 +160,21 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
         **settings,
     )
     return VecMonitor(Sb3VecEnv(worlds))
+
+
+def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console: Console) -> None:
+    """Let the planner drive in the worlds of the training, and the agent begin as what it did."""
+    assert isinstance(agent, PPO)
+    worlds = env.unwrapped.env
+    planner = load_planner(str(config.imitate), worlds, config.seed)
+    with console.status(f"{config.imitate} drives {config.imitate_steps} steps"):
+        shown = demonstrate(
+            worlds, planner, config.imitate_steps, gamma=agent.gamma, scale=REWARD_SCALE, seed=config.seed + _SHOWN
+        )
+    with console.status(f"learning to drive like {config.imitate}"):
+        errors = imitate(agent, shown, EPOCHS, config.seed)
+    told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
+    console.print(f"imitated {len(shown.actions)} steps of {config.imitate}; mean squared errors: {told}")
 
 
 def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: Console) -> None:

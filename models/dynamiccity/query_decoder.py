@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class QueryDecoder(nn.Module):
         self.grid, self.cfg = grid, cfg
         self.planes = PlaneStack(cfg)
         widths = [cfg.plane_channels + 4 * 2 * cfg.frequencies, *([cfg.query_hidden] * cfg.query_layers)]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.classes = nn.Linear(widths[-1], grid.num_classes)
 
     def logits(self, latents: HexPlane) -> Iterator[Tensor]:

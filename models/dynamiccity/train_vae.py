@@ -72,7 +72,7 @@ def train_vae(
     grid: Grid,
     shape: HexPlaneConfig,
     cfg: TrainingConfig,
-    loss: VaeLossConfig = VaeLossConfig(),  # noqa: B008 - frozen
+    loss: VaeLossConfig = VaeLossConfig(),
     dt: float = FRAME_SECONDS,
 ) -> Path:
     """Train a VAE of the given shape on clips with `dt` seconds a frame; returns the folder with the finished model.
