@@ -89,7 +89,7 @@ def train_diffusion(
     """Train a diffusion model on a trained tokenizer; returns the folder with the finished model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the tokenizer's grid, and `motion` (T, 3), such as
-    `SceneClips` and `ClipStoreDataset`; the first `count` are encoded and drawn from. dt: seconds between their frames.
+    `SceneClips` and `StoreClips`; the first `count` are encoded and drawn from. dt: seconds between their frames.
     withheld: share of samples that do not learn of their trajectory, which makes guidance possible; the release withheld none.
     full_from: see `DiffusionTask`.
     """

@@ -101,7 +101,7 @@ def train_tokenizer(
     """Train a tokenizer of the preset's shape; returns the folder with the finished model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the preset's grid with its number of frames, such as
-    `SceneClips` and `ClipStoreDataset`. columns and revive are those of `TokenizerTask`.
+    `SceneClips` and `StoreClips`. columns and revive are those of `TokenizerTask`.
     """
     torch.manual_seed(cfg.seed)
     task = TokenizerTask(OccSoraTokenizer(preset.grid, preset.tokenizer), cfg.seed, columns, revive)

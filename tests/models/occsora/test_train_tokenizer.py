@@ -16,8 +16,9 @@ from models.occsora.pretrained import load_tokenizer
 from models.occsora.train_tokenizer import TokenizerTask, release_training, train_tokenizer
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
-from scenes.dataset import ClipStoreDataset, SceneClips
+from scenes.dataset import SceneClips
 from scenes.scene import Scene
+from scenes.store_clips import StoreClips
 from tests.models.occsora.small import CONFIGS, GRID, make_clips, make_tokenizer
 from tests.models.small import make_street
 
@@ -77,7 +78,7 @@ def test_clips_may_come_from_a_store(tmp_path: Path) -> None:
     scene = make_street()
     item = SceneClips([scene], GRID, 0.5, FRAMES + 3)[0]
     store.append([Clip(item["occupancy"], item["motion"], 0.5, item["source"])])
-    clips = ClipStoreDataset([str(tmp_path / "clips")], FRAMES)
+    clips = StoreClips(ClipStore.open(str(tmp_path / "clips")), FRAMES)
     cfg = release_training(tmp_path / "run", steps=1, batch_size=1)
     tokenizer = load_tokenizer(train_tokenizer(clips, preset("lean"), cfg, columns=64))
     assert tokenizer.reconstruct(clips[0]["occupancy"].unsqueeze(0)).shape == (1, FRAMES, *GRID.shape)
