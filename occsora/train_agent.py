@@ -165,7 +165,9 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
 def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console: Console) -> None:
     """Let the planner drive in the worlds of the training, and the agent begin as what it did."""
     assert isinstance(agent, PPO)
-    worlds = env.unwrapped.env
+    batch = env.unwrapped
+    assert isinstance(batch, Sb3VecEnv)
+    worlds = batch.env
     planner = load_planner(str(config.imitate), worlds, config.seed)
     with console.status(f"{config.imitate} drives {config.imitate_steps} steps"):
         shown = demonstrate(

@@ -78,7 +78,7 @@ def test_clips_may_come_from_a_store(tmp_path: Path) -> None:
     scene = make_street()
     item = SceneClips([scene], GRID, 0.5, FRAMES + 3)[0]
     store.append([Clip(item["occupancy"], item["motion"], 0.5, item["source"])])
-    clips = StoreClips(store, FRAMES)
+    clips = StoreClips(ClipStore.open(str(tmp_path / "clips")), FRAMES)
     cfg = release_training(tmp_path / "run", steps=1, batch_size=1)
     tokenizer = load_tokenizer(train_tokenizer(clips, preset("lean"), cfg, columns=64))
     assert tokenizer.reconstruct(clips[0]["occupancy"].unsqueeze(0)).shape == (1, FRAMES, *GRID.shape)
