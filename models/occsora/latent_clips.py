@@ -1,0 +1,105 @@
+"""Training clips of the diffusion model, encoded once by a frozen tokenizer and then drawn many times.
+
+What is diffused is what the tokenizer's decoder reads, the continuous output of the convolution behind the codebook. It follows
+from the codes, so codes are kept, in two bytes a place, beside one table of what each stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.checkpoint import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from models.occsora.tokenizer import OccSoraTokenizer
+
+PART = 16  # clips a file
+
+
+@dataclass
+class LatentClips:
+    """M clips of T frames.
+
+    Attributes:
+        codes: code ids int16 (M, t, h, w).
+        motion: ego motion float32 (M, T, 3).
+        table: quantised latent of each code, float32 (K, c).
+    """
+
+    codes: Tensor
+    motion: Tensor
+    table: Tensor
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def latents(self, pick: Tensor) -> Tensor:
+        """Quantised latents (B, c, t, h, w) of clips int64 (B,)."""
+        return self.table[self.codes[pick].long()].movedim(-1, 1)
+
+    def scale(self) -> float:
+        """Root mean square of the latents' elements over all clips."""
+        counts = torch.bincount(self.codes.flatten().long(), minlength=len(self.table)).double()
+        return float((counts @ self.table.double().square().mean(1) / counts.sum()).sqrt())
+
+    def save(self, path: Path) -> None:
+        """Write all to one safetensors file."""
+        write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> LatentClips:
+        """Read what `save` wrote; ValueError names the file where something is missing."""
+        tensors = read_tensors(path)
+        missing = {item.name for item in fields(cls)} - set(tensors)
+        if missing:
+            raise ValueError(f"{path}: not a file of latent clips, missing {sorted(missing)}")
+        return cls(**tensors)
+
+
+@torch.no_grad()
+def code_table(tokenizer: OccSoraTokenizer) -> Tensor:
+    """Quantised latent of each of the tokenizer's codes, float32 (K, c) on the CPU."""
+    device = next(tokenizer.parameters()).device
+    codes = torch.arange(tokenizer.cfg.num_codes, device=device)
+    return tokenizer.lookup(codes.view(1, 1, 1, -1))[0, :, 0, 0].T.float().cpu()
+
+
+@torch.no_grad()
+def encode_clips(tokenizer: OccSoraTokenizer, clips: Dataset[dict[str, Any]], indices: range) -> LatentClips:
+    """Encode items of a data set of clips, one at a time."""
+    device = next(tokenizer.parameters()).device
+    codes, motion = [], []
+    for index in indices:
+        item = clips[index]
+        latents = tokenizer.encode(item["occupancy"].unsqueeze(0).to(device))
+        codes.append(tokenizer.quantize(latents).codes.to(torch.int16).cpu())
+        motion.append(item["motion"].float().cpu())
+    return LatentClips(torch.cat(codes), torch.stack(motion), code_table(tokenizer))
+
+
+def build_latent_clips(tokenizer: OccSoraTokenizer, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> LatentClips:
+    """The first `count` clips of a data set, encoded in parts that are kept in `folder`: a killed run goes on where it was.
+
+    Raises ValueError where a part in the folder is of another tokenizer.
+    """
+    from rich.progress import track
+
+    folder.mkdir(parents=True, exist_ok=True)
+    table, parts = code_table(tokenizer), []
+    for number in track(range(math.ceil(count / PART)), description="encoding clips"):
+        path = folder / f"part-{number:05d}.safetensors"
+        if not path.is_file():
+            encode_clips(tokenizer, clips, range(number * PART, min((number + 1) * PART, count))).save(path)
+        part = LatentClips.load(path)
+        if part.table.shape != table.shape or not torch.allclose(part.table, table, atol=1e-4, rtol=1e-4):
+            raise ValueError(f"{path}: was encoded by another tokenizer; choose another folder, or remove this one")
+        parts.append(part)
+    codes, motion = torch.cat([part.codes for part in parts])[:count], torch.cat([part.motion for part in parts])[:count]
+    return LatentClips(codes, motion, table)

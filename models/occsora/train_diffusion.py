@@ -1,0 +1,116 @@
+"""Training of OccSora's diffusion transformer on clips that were encoded once."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
+from models.occsora.latent_clips import build_latent_clips
+from models.occsora.pretrained_diffusion import save_diffusion
+from models.occsora.trajectory import trajectory_from_motion
+from models.occsora.transformer import ClipTransformerConfig
+from models.training import Trainer, TrainingConfig, step_generator
+
+if TYPE_CHECKING:
+    from models.occsora.tokenizer import OccSoraTokenizer
+
+
+class LatentBatch(NamedTuple):
+    """Quantised latents (B, c, t, h, w) and the trajectories (B, T, 2) that led to them, metres."""
+
+    latents: Tensor
+    trajectory: Tensor
+
+
+def release_training(out: Path, **changes: Any) -> TrainingConfig:
+    """How the release trains: AdamW at 1e-5 without decay, schedule or clipping; changes name fields of the config.
+
+    The paper trains 1,200,000 steps, and speaks of a weight decay of 0.01, which the release has in its tokenizer alone.
+    """
+    settings = {
+        "steps": 1_200_000,
+        "batch_size": 16,
+        "optimizer": "adamw",
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "warmup": 0,
+        "weight_decay": 0.0,
+        "clip": math.inf,
+        "ema_decay": 0.9999,
+        "save_every": 5000,
+        "log_every": 100,
+    }
+    return TrainingConfig(out=out, **(settings | changes))
+
+
+class DiffusionTask(nn.Module):
+    """The diffusion model with its loss on a batch of latents.
+
+    Args:
+        model: what is trained.
+        seed: of steps, noise and withheld trajectories.
+        full_from: step of the training from which on the whole bound is what is minimised, not the noise's error with the bound
+            of the variance; None for never. The paper says "first L_simple, then the full L".
+    """
+
+    def __init__(self, model: ClipDiffusion, seed: int, full_from: int | None = None) -> None:
+        super().__init__()
+        self.model, self.seed, self.full_from = model, seed, full_from
+
+    def forward(self, batch: LatentBatch, step: int) -> dict[str, Tensor]:
+        """Figures of one step: the loss, the mean squared error of the noise, and the bound of a step in bits per element."""
+        generator, latents = step_generator(self.seed, step), batch.latents
+        index = torch.randint(len(self.model.process), (len(latents),), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        told = (torch.rand(len(latents), generator=generator) >= self.model.cfg.withheld).to(latents.device)
+        full = self.full_from is not None and step >= self.full_from
+        losses = self.model.losses(latents, batch.trajectory, told, index, noise, full=full)
+        simple, bound = losses.simple.mean(), losses.bound.mean()
+        return {"loss": bound if full else simple + bound, "simple": simple, "bound": bound}
+
+
+def train_diffusion(
+    clips: Dataset[dict[str, Any]],
+    tokenizer: OccSoraTokenizer,
+    transformer: ClipTransformerConfig,
+    cfg: TrainingConfig,
+    *,
+    dt: float,
+    count: int,
+    withheld: float = 0.1,
+    full_from: int | None = None,
+) -> Path:
+    """Train a diffusion model on a trained tokenizer; returns the folder with the finished model.
+
+    clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the tokenizer's grid, and `motion` (T, 3), such as
+    `SceneClips` and `ClipStoreDataset`; the first `count` are encoded and drawn from. dt: seconds between their frames.
+    withheld: share of samples that do not learn of their trajectory, which makes guidance possible; the release withheld none.
+    full_from: see `DiffusionTask`.
+    """
+    cache = build_latent_clips(tokenizer, clips, count, cfg.out / "latents")
+    trajectories, frames = trajectory_from_motion(cache.motion), cache.motion.shape[1]
+    shape, channels = tokenizer.latent_shape(frames), tokenizer.latent_channels
+    torch.manual_seed(cfg.seed)
+    model = ClipDiffusion(ClipDiffusionConfig(channels, shape, frames, dt, cache.scale(), transformer, withheld))
+    task = DiffusionTask(model, cfg.seed, full_from)
+
+    def make_batch(step: int) -> LatentBatch:
+        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        generator = step_generator(cfg.seed + 1, step)
+        pick = torch.randint(len(cache), (world, cfg.batch_size), generator=generator)[rank]
+        device = trainer.accelerator.device
+        return LatentBatch(cache.latents(pick).to(device), trajectories[pick].to(device))
+
+    def export(trained: nn.Module) -> None:
+        assert isinstance(trained, DiffusionTask)
+        save_diffusion(trained.model, cfg.out)
+
+    trainer = Trainer(task, make_batch, export, cfg)
+    trainer.run()
+    return cfg.out
