@@ -149,8 +149,49 @@ def _column_centres(grid: Grid, device: torch.device, dtype: torch.dtype) -> Ten
     return torch.stack(torch.meshgrid(grid.x_centres, grid.y_centres, indexing="ij"), dim=-1).to(device, dtype)
 
 
+def _palette(**colours: str | tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+    """Colours by class name; a string stands for the colour of that class of Occ3D-nuScenes."""
+    return {name: COLOURS[CLASS_ID[colour]] if isinstance(colour, str) else colour for name, colour in colours.items()}
+
+
+_CARLASC = _palette(
+    building="manmade",
+    barrier="barrier",
+    other="others",
+    pedestrian="pedestrian",
+    pole=(226, 214, 122),
+    road="driveable_surface",
+    ground="terrain",
+    sidewalk="sidewalk",
+    vegetation="vegetation",
+    vehicle="car",
+    bicycle="bicycle",
+    free="free",
+)
+_OCC3D_WAYMO = _palette(
+    general_object="others",
+    vehicle="car",
+    pedestrian="pedestrian",
+    sign=(240, 202, 90),
+    cyclist="bicycle",
+    traffic_light=(244, 112, 38),
+    pole=(226, 214, 122),
+    construction_cone="traffic_cone",
+    bicycle=(244, 160, 204),
+    motorcycle="motorcycle",
+    building="manmade",
+    vegetation="vegetation",
+    tree_trunk=(122, 92, 62),
+    road="driveable_surface",
+    walkable="sidewalk",
+    free="free",
+)
+
 OCC3D = Grid(shape=(200, 200, 16), voxel=0.4, origin=(-40.0, -40.0, -1.0))
 MINI = Grid(shape=(96, 96, 8), voxel=0.8, origin=(-38.4, -38.4, -0.8))
+OCC3D_WAYMO = Grid(OCC3D.shape, OCC3D.voxel, OCC3D.origin, tuple(_OCC3D_WAYMO), tuple(_OCC3D_WAYMO.values()))
+# CarlaSC's own lower corner is 2 m below its lidar, which stands 1.8 m above the ground. Its layers are 0.375 m high.
+CARLASC = Grid((128, 128, 8), 0.4, (-25.6, -25.6, -0.2), tuple(_CARLASC), tuple(_CARLASC.values()))
 
 
 def check_occupancy(occupancy: Tensor, grid: Grid, name: str = "occupancy") -> None:

@@ -53,6 +53,21 @@ def to_local(pose: Tensor, xy: Tensor) -> Tensor:
     return rotate(xy - pose[..., None, :2], -pose[..., 2].unsqueeze(-1))
 
 
+def planar_pose(matrix: Tensor) -> Tensor:
+    """Poses (..., 3) float64 of transforms (..., 3 or 4, 4): the place on the ground and where the x axis points to."""
+    matrix = matrix.to(torch.float64)
+    yaw = torch.atan2(matrix[..., 1, 0], matrix[..., 0, 0])
+    return torch.stack((matrix[..., 0, 3], matrix[..., 1, 3], yaw), dim=-1)
+
+
+def planar_pose_of_quaternion(translation: Tensor, rotation: Tensor) -> Tensor:
+    """Poses (..., 3) float64 of translations (..., 3) in metres and rotations (..., 4), quaternions (w, x, y, z)."""
+    translation, rotation = translation.to(torch.float64), rotation.to(torch.float64)
+    w, x, y, z = rotation.unbind(-1)
+    yaw = torch.atan2(2 * (w * z + x * y), w * w + x * x - y * y - z * z)
+    return torch.stack((translation[..., 0], translation[..., 1], yaw), dim=-1)
+
+
 def accumulate(motion: Tensor, start: Tensor | None = None) -> Tensor:
     """World poses after each motion, (..., T, 3) float64, starting from pose `start` (..., 3), by default the origin."""
     motion = motion.to(torch.float64)

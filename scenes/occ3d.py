@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from scenes.clip import Clip
 from scenes.grid import OCC3D, Grid
+from scenes.label_file import check_voxels, mapped, read_arrays
 from scenes.motion import motion_from_poses
 
+Mask = Literal["none", "lidar", "camera"]  # whose mask says what was seen; what was not becomes free
 _ARRAYS = ("semantics", "mask_lidar", "mask_camera")
 
 
@@ -33,6 +35,12 @@ class Occ3DFrame:
     mask_lidar: Tensor
     mask_camera: Tensor
 
+    def seen(self, mask: Mask, free: int) -> Tensor:
+        """Class ids with all that the sensor of `mask` did not see set to `free`; "none" leaves them as they are."""
+        if mask == "none":
+            return self.semantics
+        return self.semantics.masked_fill(~(self.mask_lidar if mask == "lidar" else self.mask_camera), free)
+
 
 def load_frame(path: str | os.PathLike[str], grid: Grid = OCC3D) -> Occ3DFrame:
     """Read one `labels.npz`.
@@ -40,28 +48,12 @@ def load_frame(path: str | os.PathLike[str], grid: Grid = OCC3D) -> Occ3DFrame:
     Raises ValueError naming the file if it is not a whole npz archive, lacks one of the three arrays, or holds another shape,
     another type or a class id that `grid` does not have; FileNotFoundError if there is no file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in _ARRAYS if name not in archive]
-            if missing:
-                raise ValueError(f"{path}: no array {missing}; it has {sorted(archive.files)}")
-            arrays = {name: archive[name] for name in _ARRAYS}
-    except FileNotFoundError:
-        raise
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: not a whole npz archive ({error})") from error
-    except ValueError as error:
-        raise error if str(path) in str(error) else ValueError(f"{path}: not a whole npz archive ({error})") from error
+    arrays = read_arrays(path, _ARRAYS)
     for name, array in arrays.items():
-        if array.shape != grid.shape:
-            raise ValueError(f"{path}: {name} should have shape {grid.shape}, found {array.shape}")
-        if array.dtype.kind not in "bu" and array.dtype != np.int64:
-            raise ValueError(f"{path}: {name} should hold whole numbers from 0 on, found {array.dtype}")
-    low, high = int(arrays["semantics"].min()), int(arrays["semantics"].max())
-    if low < 0 or high >= grid.num_classes:
-        raise ValueError(f"{path}: class ids should lie in 0 to {grid.num_classes - 1}, found {low if low < 0 else high}")
+        check_voxels(path, name, array, grid.shape)
+    semantics = mapped(path, arrays["semantics"], np.arange(grid.num_classes, dtype=np.uint8))
     return Occ3DFrame(
-        semantics=torch.from_numpy(arrays["semantics"].astype(np.uint8)),
+        semantics=torch.from_numpy(semantics),
         mask_lidar=torch.from_numpy(arrays["mask_lidar"] != 0),
         mask_camera=torch.from_numpy(arrays["mask_camera"] != 0),
     )
@@ -83,12 +75,20 @@ def find_frames(root: str | os.PathLike[str]) -> dict[str, dict[str, Path]]:
 
 
 def clip_from_frames(
-    paths: Sequence[str | os.PathLike[str]], poses: Tensor, dt: float, source: str, grid: Grid = OCC3D
+    paths: Sequence[str | os.PathLike[str]],
+    poses: Tensor,
+    dt: float,
+    source: str,
+    grid: Grid = OCC3D,
+    mask: Mask = "none",
 ) -> Clip:
-    """A clip of the frames at `paths`, in order and `dt` seconds apart, seen from world poses (T, 3) of the rear axle."""
+    """A clip of the frames at `paths`, in order and `dt` seconds apart, seen from world poses (T, 3) of the rear axle.
+
+    mask: see `Occ3DFrame.seen`.
+    """
     if not paths or poses.shape != (len(paths), 3):
         raise ValueError(f"poses: expected one pose (x, y, yaw) for each of {len(paths)} frames, found {tuple(poses.shape)}")
     if not bool(torch.isfinite(poses).all()):
         raise ValueError("poses: found NaN or infinity")
-    occupancy = torch.stack([load_frame(path, grid).semantics for path in paths])
+    occupancy = torch.stack([load_frame(path, grid).seen(mask, grid.free) for path in paths])
     return Clip(occupancy, motion_from_poses(poses), dt, source)
