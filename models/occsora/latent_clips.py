@@ -49,6 +49,10 @@ class LatentClips:
         counts = torch.bincount(self.codes.flatten().long(), minlength=len(self.table)).double()
         return float((counts @ self.table.double().square().mean(1) / counts.sum()).sqrt())
 
+    def largest(self) -> float:
+        """Size of the largest of the latents' elements in any clip."""
+        return float(self.table[self.codes.unique().long()].abs().max())
+
     def save(self, path: Path) -> None:
         """Write all to one safetensors file."""
         write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})

@@ -33,7 +33,7 @@ def release_training(out: Path, **changes: Any) -> TrainingConfig:
 
     The paper trains 1,200,000 steps, and speaks of a weight decay of 0.01, which the release has in its tokenizer alone.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "steps": 1_200_000,
         "batch_size": 16,
         "optimizer": "adamw",
@@ -97,8 +97,9 @@ def train_diffusion(
     trajectories, frames = trajectory_from_motion(cache.motion), cache.motion.shape[1]
     shape, channels = tokenizer.latent_shape(frames), tokenizer.latent_channels
     torch.manual_seed(cfg.seed)
-    model = ClipDiffusion(ClipDiffusionConfig(channels, shape, frames, dt, cache.scale(), transformer, withheld))
-    task = DiffusionTask(model, cfg.seed, full_from)
+    scale = cache.scale()
+    config = ClipDiffusionConfig(channels, shape, frames, dt, scale, cache.largest() / scale, transformer, withheld)
+    task = DiffusionTask(ClipDiffusion(config), cfg.seed, full_from)
 
     def make_batch(step: int) -> LatentBatch:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
