@@ -1,8 +1,8 @@
 """The HexPlane VAE as one would write it down in layers of torch, with the weights of ours: what its speed is compared with.
 
 All frames go through each layer at once, channels first. Every layer of the release is there, those that change nothing
-included: one-hot time, biases before a normalisation, all queries of the last attention, planes padded to one square for grouped
-convolutions. Such weights, which ours has not, are random, so that equal results mean that they do not matter.
+included: one-hot time, biases before a normalisation, all queries of the last attention, planes padded to one square for
+grouped convolutions. Weights that ours has not are random, so that equal results mean that they do not matter.
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ class PlainEncoder(nn.Module):
         batch, frames = occupancy.shape[:2]
         x = rearrange(self.embed(occupancy.long()), "b t x y z c -> (b t) c x y z")
         number = torch.eye(frames).repeat(batch, 1)[..., None, None, None].expand(-1, -1, *x.shape[2:])
-        found = self.space(x), self.time(torch.cat((x, number), dim=1))
+        found = self.space(x), self.time(torch.cat((x, number.to(x)), dim=1))
+        for one in found:
+            if one.requires_grad:
+                one.register_hook(Tensor.contiguous)  # see models/dynamiccity/encoder.py
         return tuple(rearrange(one, "(b t) c x y z -> b c t x y z", b=batch) for one in found)
 
     def project(self, name: str, x: Tensor) -> Tensor:
@@ -210,7 +213,7 @@ class PlainDecoder(nn.Module):
         axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float32) for size in sizes), indexing="ij")
         octaves = [2.0**number for number in range(self.frequencies)]
         waves = [wave(axis * octave) for axis in axes for wave in (torch.sin, torch.cos) for octave in octaves]
-        return torch.stack(waves, dim=1).repeat(batch, 1, 1, 1, 1)
+        return torch.stack(waves, dim=1).repeat(batch, 1, 1, 1, 1).to(x)
 
 
 def parameters(vae: HexPlaneVae) -> int:

@@ -11,11 +11,13 @@ from torch.nn.functional import batch_norm, instance_norm, leaky_relu, pad
 SLOPE = 0.1  # of every leaky ReLU
 
 
-def normalise(volume: Tensor, eps: float = 1e-5) -> Tensor:
-    """Each channel of each frame with zero mean and unit variance over its cells, without learned scale: same shape."""
-    if len(volume) == 1:
-        return batch_norm(volume, None, None, training=True, eps=eps)  # the same sums, but torch's has a path for channels last
-    return instance_norm(volume, eps=eps)
+def normalise(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Each channel of each sample of (N, C, ...) with zero mean and unit variance over its cells; then weight and bias."""
+    if len(x) == 1:
+        # The same sums, but torch has a path for channels last here, and its instance_norm of one sample returns a wrong
+        # gradient where the gradient that comes in has channels last (2.13, CPU).
+        return batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+    return instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
 def activate(volume: Tensor) -> Tensor:

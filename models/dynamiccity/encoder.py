@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
     The release gives the second one the frame's number as well, as T one-hot channels. They are left out because they change
     nothing: being constant over a frame, they add a constant to every channel after each of its convolutions, whose borders
-    repeat, and the next normalisation takes it away (as it would the bias of a stem). tests/models/dynamiccity/test_encoder.py has the proof by numbers.
+    repeat, and the next normalisation takes it away, as it would the bias of a stem. test_plain.py compares the two.
     """
 
     def __init__(self, grid: Grid, cfg: HexPlaneConfig) -> None:
@@ -48,5 +48,9 @@ class Encoder(nn.Module):
             volume = self.embed(frames.int()).permute(0, 4, 1, 2, 3)
             for encoder, features in zip((self.space, self.time), found, strict=True):
                 features.append(encoder(volume).permute(0, 2, 3, 4, 1))
-        space, time = (torch.cat(features).unflatten(0, occupancy.shape[:2]) for features in found)
-        return space, time
+        space, time = (torch.cat(features) for features in found)
+        for features in (space, time):
+            if features.requires_grad:
+                # Gradients in the order that the projections leave them in come out wrong at the embedding (torch 2.13, CPU).
+                features.register_hook(Tensor.contiguous)
+        return space.unflatten(0, occupancy.shape[:2]), time.unflatten(0, occupancy.shape[:2])

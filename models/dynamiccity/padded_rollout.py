@@ -66,7 +66,7 @@ def roll_out(planes: HexPlane) -> Tensor:
 
 
 def roll_in(rollout: Tensor, layout: RolloutLayout) -> HexPlane:
-    """The planes in a map (B, C, H, W); what lies where no plane does is dropped. Raises ValueError for another height or width."""
+    """The planes in a map (B, C, H, W); what lies beside them is dropped. Raises ValueError for another height or width."""
     if tuple(rollout.shape[-2:]) != layout.shape:
         raise ValueError(f"roll_in: expected a map of {layout.shape}, found {tuple(rollout.shape[-2:])}")
     above, between, below = rollout.split((layout.x, layout.t, layout.z), dim=-2)

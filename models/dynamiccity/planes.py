@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from models.dynamiccity.blocks import activate
+from models.dynamiccity.blocks import activate, normalise
 from models.dynamiccity.config import HexPlaneConfig
 from models.dynamiccity.hexplane import PLANES, HexPlane
 
@@ -25,7 +25,8 @@ class WidenPlane(nn.Module):
 
     def forward(self, plane: Tensor) -> Tensor:
         """Plane (B, C, a, b) -> (B, P, a, b)."""
-        return self.shortcut(plane) + self.leave(silu(self.norm(self.enter(plane))))
+        hidden = normalise(self.enter(plane), self.norm.eps, self.norm.weight, self.norm.bias)
+        return self.shortcut(plane) + self.leave(silu(hidden))
 
 
 class StretchPlane(nn.Module):
@@ -36,11 +37,10 @@ class StretchPlane(nn.Module):
         stretch = (2, 1) if time else (1, 1)
         self.stretch = nn.ConvTranspose2d(channels, channels, kernel_size=stretch, stride=stretch, bias=False)
         self.smooth = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.InstanceNorm2d(channels)
 
     def forward(self, plane: Tensor) -> Tensor:
         """Plane (B, P, a, b) -> (B, P, a, b), or (B, P, 2 a, b) for a plane of time."""
-        return activate(self.norm(self.smooth(activate(self.norm(self.stretch(plane))))))
+        return activate(normalise(self.smooth(activate(normalise(self.stretch(plane))))))
 
 
 class PlaneStack(nn.Module):

@@ -1,4 +1,4 @@
-"""Trained DynamicCity world models on disk: the VAE and the diffusion transformer in one folder."""
+"""Trained HexPlane VAEs on disk: a JSON config beside a safetensors file."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
-from models.dynamiccity.plane_diffusion import DynamicCityConfig
-from models.dynamiccity.world_model import DynamicCityWorldModel
+from models.checkpoint import from_plain, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.dynamiccity.config import HexPlaneConfig
+from models.dynamiccity.vae import HexPlaneVae
+from models.pretrained import CONFIG, WEIGHTS
+from scenes.grid import Grid
 
-KIND, CONFIG, WEIGHTS = "dynamiccity", "config.json", "model.safetensors"
+_KIND = "hexplane_vae"
 
 
-def save_dynamiccity(model: DynamicCityWorldModel, folder: Path | str, *, half: bool = False) -> None:
-    """Write config and weights into a folder; `half` stores floats in 16 bits."""
+def save_vae(vae: HexPlaneVae, folder: Path | str) -> None:
+    """Write config and weights into a folder, which is made."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = model.state_dict()
-    write_tensors(folder / WEIGHTS, half_floats(tensors) if half else tensors)
-    write_json(folder / CONFIG, {"kind": KIND, "config": asdict(model.cfg)})
+    write_tensors(folder / WEIGHTS, vae.state_dict())
+    write_json(folder / CONFIG, {"kind": _KIND, "config": {"grid": asdict(vae.grid), "vae": asdict(vae.cfg)}})
 
 
-def load_dynamiccity(folder: Path | str, device: torch.device | str = "cpu") -> DynamicCityWorldModel:
-    """Model from a folder that `save_dynamiccity` wrote, ready for inference; raises ValueError where it is of another kind."""
+def load_vae(folder: Path | str, device: torch.device | str = "cpu") -> HexPlaneVae:
+    """The VAE in a folder, in evaluation mode and without gradients; raises ValueError where the folder holds another model."""
     folder = Path(folder)
-    content, where = read_json(folder / CONFIG), str(folder / CONFIG)
-    if content.get("kind") != KIND:
-        raise ValueError(f"{where}: expected the config of kind {KIND!r}, found {content.get('kind')!r}")
-    model = DynamicCityWorldModel(from_plain(DynamicCityConfig, content.get("config"), where))
-    load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return model.eval().requires_grad_(False).to(device)
+    where, content = folder / CONFIG, read_json(folder / CONFIG)
+    config = content.get("config")
+    if content.get("kind") != _KIND or not isinstance(config, dict) or set(config) != {"grid", "vae"}:
+        raise ValueError(f"{where}: expected the config of a {_KIND}, found kind {content.get('kind')!r}")
+    vae = HexPlaneVae(from_plain(Grid, config["grid"], str(where)), from_plain(HexPlaneConfig, config["vae"], str(where)))
+    load_weights(vae, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    return vae.eval().requires_grad_(False).to(device)
