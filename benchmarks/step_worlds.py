@@ -14,7 +14,7 @@ from torch import Tensor
 
 import kernels.dispatch
 from models.presets import preset
-from models.pretrained import from_pretrained
+from models.pretrained import load_learned
 from models.world_model import LearnedWorldModel
 
 _HAS_TRITON = kernels.dispatch.has_triton
@@ -95,7 +95,7 @@ def world_model(name: str, device: str) -> LearnedWorldModel:
     and ground has the content that it is made for.
     """
     if name == "mini":
-        return from_pretrained(name, device)
+        return load_learned(name, device)
     torch.manual_seed(0)
     model = LearnedWorldModel(preset(name)).eval().requires_grad_(False)
     with torch.no_grad():

@@ -22,7 +22,7 @@ from rich.table import Table
 from models.evaluation import baseline_models, evaluate_world_model
 from models.evaluation_clips import scene_clips
 from models.interface import WorldModel
-from models.pretrained import from_pretrained
+from models.pretrained import load_learned
 from scenes.grid import MINI
 from scenes.scenarionet import load_scenario
 from scenes.scene import Scene
@@ -71,7 +71,7 @@ def load_model(config: Config) -> WorldModel:
     """The world model that is measured."""
     if config.preset in BASELINES:
         return baseline_models(MINI, 0.25, 2)[config.preset]
-    model = from_pretrained(config.preset, config.device)
+    model = load_learned(config.preset, config.device)
     if config.nfe is not None:
         model.denoising_steps = config.nfe
     return model

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,12 @@ T = TypeVar("T")
 
 
 def from_plain(kind: type[T], plain: Any, where: str) -> T:
-    """Rebuild a (nested) dataclass from what `dataclasses.asdict` and JSON made of it; `where` names the source in errors."""
+    """Rebuild a (nested) dataclass from what `dataclasses.asdict` and JSON made of it; `where` names the source in errors.
+
+    Of a union of dataclasses it is the one that has just these fields.
+    """
+    if isinstance(kind, types.UnionType) and isinstance(plain, dict):
+        return from_plain(_member(kind, plain, where), plain, where)
     if not dataclasses.is_dataclass(kind):
         return _leaf(plain)
     if not isinstance(plain, dict):
@@ -32,6 +38,16 @@ def from_plain(kind: type[T], plain: Any, where: str) -> T:
         return kind(**{name: from_plain(hints[name], value, where) for name, value in plain.items()})
     except TypeError as error:
         raise ValueError(f"{where}: {kind.__name__}: {error}") from error
+
+
+def _member(union: types.UnionType, plain: dict[str, Any], where: str) -> Any:
+    """The dataclass of a union whose fields are the keys of `plain`."""
+    members = [kind for kind in typing.get_args(union) if dataclasses.is_dataclass(kind)]
+    for kind in members:
+        if {item.name for item in dataclasses.fields(kind)} == set(plain):
+            return kind
+    names = " or ".join(str(getattr(kind, "__name__", kind)) for kind in members)
+    raise ValueError(f"{where}: expected the fields of {names}, found {sorted(plain)}")
 
 
 def _leaf(plain: Any) -> Any:

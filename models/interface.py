@@ -101,3 +101,11 @@ class WorldModel(nn.Module, ABC):
         motion: float32 (B, F, 3), ego motion commanded for the new frames. route: uint8 (B, 2, X, Y) route raster (corridor,
         known drivable) in the ego frame of the chunk's last frame, or None. decode: whether voxels are wanted.
         """
+
+    def generate(self, motion: Tensor, seeds: Tensor) -> Chunk:
+        """A whole clip from a trajectory alone, without history.
+
+        motion: float32 (B, T, 3), T a multiple of F; the first row plays no part. seeds: int64 (B,). Returns codes
+        (B, T / F, h, w, G) and voxels (B, T, X, Y, Z). Raises NotImplementedError where a model cannot do without a history.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a history: it cannot generate from a trajectory alone")

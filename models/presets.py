@@ -1,4 +1,4 @@
-"""Named sizes of the world model."""
+"""Named sizes of the world model that imagines chunk by chunk; those of whole clips are in models/occsora/presets.py."""
 
 from __future__ import annotations
 
@@ -28,5 +28,8 @@ PRESETS = {
 def preset(name: str) -> WorldModelConfig:
     """Configuration of a preset; raises ValueError with the names there are."""
     if name not in PRESETS:
-        raise ValueError(f"preset: expected one of {sorted(PRESETS)}, found {name!r}")
+        from models.occsora.presets import WORLD_PRESETS
+
+        names = [*PRESETS, *WORLD_PRESETS]
+        raise ValueError(f"preset: expected one of {names}, found {name!r}")
     return PRESETS[name]

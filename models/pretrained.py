@@ -2,51 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from models.agent_flow import AgentFlow, AgentFlowConfig
 from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.interface import WorldModel
+from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
 from models.tokenizer import ChunkTokenizer, TokenizerConfig
 from models.world_model import LearnedWorldModel, WorldModelConfig
 from scenes.grid import Grid
 
 BUNDLED = Path(__file__).parent / "weights"
+# World models by the `kind` that config.json names: the class, and the dataclass that it is built from and keeps as `cfg`.
+WORLD_MODELS: dict[str, tuple[Callable[[Any], WorldModel], type]] = {
+    "world_model": (LearnedWorldModel, WorldModelConfig),
+    "occsora": (OccSoraWorldModel, OccSoraConfig),
+}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_pretrained(model: LearnedWorldModel | ChunkTokenizer | AgentFlow, folder: Path | str, *, half: bool = False) -> None:
-    """Write config and weights of a world model, or of a tokenizer or flow alone; `half` stores floats in 16 bits."""
+def save_pretrained(model: WorldModel | ChunkTokenizer | AgentFlow, folder: Path | str, *, half: bool = False) -> None:
+    """Write config and weights of a world model, or of a chunk tokenizer or flow alone; `half` stores floats in 16 bits."""
+    kind, config = _described(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
     write_tensors(folder / WEIGHTS, half_floats(tensors) if half else tensors)
-    if isinstance(model, LearnedWorldModel):
-        write_json(folder / CONFIG, {"kind": "world_model", "config": asdict(model.cfg)})
-    elif isinstance(model, AgentFlow):
-        config = {"grid": asdict(model.grid), "chunk_frames": model.chunk_frames, "flow": asdict(model.cfg)}
-        write_json(folder / CONFIG, {"kind": "agent_flow", "config": config})
-    else:
-        config = {"grid": asdict(model.grid), "tokenizer": asdict(model.cfg)}
-        write_json(folder / CONFIG, {"kind": "tokenizer", "config": config})
+    write_json(folder / CONFIG, {"kind": kind, "config": config})
 
 
-def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
-    """World model by the name of bundled weights ("mini"), a folder, or an id of the Hugging Face hub ("owner/name")."""
+def _described(model: WorldModel | ChunkTokenizer | AgentFlow) -> tuple[str, dict[str, Any]]:
+    """Kind of a model, and its config as JSON knows it."""
+    if isinstance(model, AgentFlow):
+        return "agent_flow", {"grid": asdict(model.grid), "chunk_frames": model.chunk_frames, "flow": asdict(model.cfg)}
+    if isinstance(model, ChunkTokenizer):
+        return "tokenizer", {"grid": asdict(model.grid), "tokenizer": asdict(model.cfg)}
+    for kind, (build, _) in WORLD_MODELS.items():
+        if type(model) is build:
+            return kind, asdict(model.cfg)
+    raise TypeError(f"save_pretrained: expected a world model of kind {list(WORLD_MODELS)}, found {type(model).__name__}")
+
+
+def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> WorldModel:
+    """World model of any kind by the name of bundled weights ("mini"), a folder, or an id of the Hugging Face hub ("owner/name").
+
+    Raises ValueError where the folder holds something else, such as a tokenizer alone.
+    """
     folder = find_pretrained(name)
-    config = _config(folder, "world_model")
-    model = LearnedWorldModel(from_plain(WorldModelConfig, config, str(folder / CONFIG)))
+    where, kind = str(folder / CONFIG), read_json(folder / CONFIG).get("kind")
+    if kind not in WORLD_MODELS:
+        raise ValueError(f"{where}: expected a world model of kind {list(WORLD_MODELS)}, found kind {kind!r}")
+    build, config = WORLD_MODELS[kind]
+    model = build(from_plain(config, _config(folder, kind), where))
     load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return model.eval().requires_grad_(False).to(device)
+
+
+def load_learned(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
+    """The same of a model that imagines chunk by chunk, such as "mini"; raises ValueError where it is of another kind."""
+    model = from_pretrained(name, device)
+    if not isinstance(model, LearnedWorldModel):
+        raise ValueError(f"{name}: expected a world model of kind 'world_model', found a {type(model).__name__}")
+    return model
 
 
 def load_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> ChunkTokenizer:
     """Tokenizer from a folder written by `occsora train-tokenizer`, or the one inside a world model."""
     folder = find_pretrained(name)
     if read_json(folder / CONFIG).get("kind") == "world_model":
-        return from_pretrained(folder, device).tokenizer
+        return load_learned(folder, device).tokenizer
     config = _config(folder, "tokenizer")
     where = str(folder / CONFIG)
     grid, cfg = from_plain(Grid, config["grid"], where), from_plain(TokenizerConfig, config["tokenizer"], where)
@@ -59,7 +88,7 @@ def load_agent_flow(name: str | Path, device: torch.device | str = "cpu") -> Age
     """Agent flow from a folder written by `occsora train-agent-flow`, or the one inside a world model."""
     folder = find_pretrained(name)
     if read_json(folder / CONFIG).get("kind") == "world_model":
-        return from_pretrained(folder, device).flow
+        return load_learned(folder, device).flow
     config = _config(folder, "agent_flow")
     where = str(folder / CONFIG)
     grid, cfg = from_plain(Grid, config["grid"], where), from_plain(AgentFlowConfig, config["flow"], where)

@@ -151,7 +151,8 @@ class Trainer:
         decay = min(self.cfg.ema_decay, (1 + self.step) / (10 + self.step))
         for name, tensor in self.task.state_dict().items():
             # Only what the optimiser moves is averaged: codebooks are moving averages already, and revived codes jump.
-            self.average[name].lerp_(tensor, 1 - decay if name in self.learned else 1.0)
+            average = self.average[name]
+            average.lerp_(tensor, 1 - decay) if name in self.learned else average.copy_(tensor)
         return {name: value.detach() for name, value in figures.items()} | {"gradient_norm": norm}
 
     def _schedule(self) -> float:

@@ -1,4 +1,4 @@
-"""Make scene files: SUMO traffic in generated towns or on the streets of an OpenStreetMap extract, or recorded driving."""
+"""Make scene files from SUMO traffic or recorded driving, or stores of clips from voxel data sets or scene files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from occsora import make_scenes_clips
 from scenes.scene import Scene
 from scenes.scene_file import SUFFIX, save_scene
 
@@ -71,6 +72,7 @@ COMMAND = (
     Annotated[MakeScenesSumo, tyro.conf.subcommand("sumo", prefix_name=False)]
     | Annotated[MakeScenesOsm, tyro.conf.subcommand("osm", prefix_name=False)]
     | Annotated[MakeScenesScenarioNet, tyro.conf.subcommand("scenarionet", prefix_name=False)]
+    | make_scenes_clips.COMMAND
 )
 
 
@@ -159,7 +161,12 @@ def run_tasks(work: Callable[..., float], tasks: Mapping[Path, tuple[object, ...
         raise ValueError(f"{len(failed)} of {len(tasks)} scenes failed: {listed}")
 
 
-def run(config: MakeScenes) -> None:
-    """Make the scenes and say where they are."""
+def run(config: MakeScenes | make_scenes_clips.MakeClips) -> None:
+    """Make the scenes or clips and say where they are."""
+    if isinstance(config, make_scenes_clips.MakeClips):
+        store = make_scenes_clips.make_clips(config)
+        frames = sum(store.frames(number) for number in range(len(store)))
+        Console(stderr=True).print(f"{len(store)} clips of {frames} frames in {store.address}")
+        return
     paths = make_scenes(config)
     Console(stderr=True).print(f"{len(paths)} scenes in {config.out}")

@@ -11,13 +11,6 @@ from occsora.training_options import TrainingOptions
 class Config(TrainingOptions):
     """Train the agents' flow on scenes; a run that was stopped goes on where it was."""
 
-    steps: int = 1200
-    """Optimiser steps in all; the learning rate falls to a twentieth by the last."""
-    batch_size: int = 16
-    """Samples a step and process."""
-    learning_rate: float = 2e-2
-    """Peak of the learning rate, of Muon."""
-
 
 COMMAND = Config
 
@@ -26,6 +19,9 @@ def run(config: Config) -> None:
     """Train, and say where the network is."""
     from models.presets import preset
     from models.train_agent_flow import train_agent_flow
+    from models.training import TrainingConfig
 
-    folder = train_agent_flow(config.load_scenes(), preset(config.preset), config.training())
+    size = preset(config.preset)
+    recipe = TrainingConfig(config.out, steps=1200, batch_size=16, learning_rate=2e-2, save_every=100)
+    folder = train_agent_flow(config.load_scenes(), size, config.training(recipe))
     print(f"agent flow in {folder}")

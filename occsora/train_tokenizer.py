@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from occsora.training_options import TrainingOptions
+from occsora.training_options import ClipOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingOptions):
-    """Train a chunk tokenizer on scenes; a run that was stopped goes on where it was."""
-
-    steps: int = 2000
-    """Optimiser steps in all; the learning rate falls to a twentieth by the last."""
-    batch_size: int = 8
-    """Chunks a step and process."""
-    learning_rate: float = 2e-2
-    """Peak of the learning rate, of Muon."""
+class Config(ClipOptions):
+    """Train a tokenizer of chunks (mini, base) or of whole clips (occsora...); a run that was stopped goes on where it was."""
 
 
 COMMAND = Config
@@ -24,8 +17,27 @@ COMMAND = Config
 
 def run(config: Config) -> None:
     """Train, and say where the tokenizer is."""
+    from models.occsora.presets import WORLD_PRESETS
+
+    folder = _train_on_clips(config) if config.preset in WORLD_PRESETS else _train_on_chunks(config)
+    print(f"tokenizer in {folder}")
+
+
+def _train_on_chunks(config: Config) -> object:
     from models.presets import preset
     from models.train_tokenizer import train_tokenizer
+    from models.training import TrainingConfig
 
-    folder = train_tokenizer(config.load_scenes(), preset(config.preset), config.training())
-    print(f"tokenizer in {folder}")
+    size = preset(config.preset)
+    recipe = TrainingConfig(config.out, steps=2000, batch_size=8, learning_rate=2e-2, save_every=100)
+    return train_tokenizer(config.load_scenes(), size, config.training(recipe))
+
+
+def _train_on_clips(config: Config) -> object:
+    from models.occsora.presets import world_preset
+    from models.occsora.train_tokenizer import train_tokenizer
+
+    preset = world_preset(config.preset)
+    training = config.training(preset.tokenizer_training(config.out))
+    clips = config.load_clips(preset.clips)
+    return train_tokenizer(clips, preset.clips, training, columns=preset.columns, revive=preset.small)

@@ -1,33 +1,29 @@
-"""Train the diffusion transformer that imagines the next chunk."""
+"""Train the diffusion transformer that imagines what comes next."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from occsora.training_options import TrainingOptions
+from occsora.training_options import ClipOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(TrainingOptions):
-    """Train a world model on scenes with a trained tokenizer and agent flow; a run that was stopped goes on where it was."""
+class Config(ClipOptions):
+    """Train a world model on scenes with a trained tokenizer; a run that was stopped goes on where it was."""
 
     tokenizer: Path
-    """Folder of a trained tokenizer."""
-    flow: Path
-    """Folder of a trained agent flow."""
+    """Folder of a trained tokenizer of the same preset."""
+    flow: Path | None = None
+    """Folder of a trained agent flow, for mini and base."""
     start: Path | None = None
-    """Trained world model of this tokenizer to go on from, for fine-tuning."""
-    sequences: int = 832
-    """Training sequences to render and encode."""
+    """Trained world model of this tokenizer to go on from, for fine-tuning mini and base."""
+    sequences: int | None = None
+    """Training sequences, or clips, to encode; by default those of the preset."""
     chunks: int = 10
-    """Chunks in a training sequence: two to three times the attention window."""
-    steps: int = 1350
-    """Optimiser steps in all; the learning rate falls to a twentieth by the last."""
-    batch_size: int = 2
-    """Sequences a step and process."""
-    learning_rate: float = 5e-3
-    """Peak of the learning rate, of Muon."""
+    """Chunks in a training sequence of mini and base: two to three times the attention window."""
+    withheld: float = 0.1
+    """Share of samples that do not learn of their trajectory, for guidance in the presets of whole clips."""
 
 
 COMMAND = Config
@@ -35,14 +31,39 @@ COMMAND = Config
 
 def run(config: Config) -> None:
     """Train, and say where the world model is."""
-    from models.presets import preset
-    from models.pretrained import from_pretrained, load_agent_flow, load_tokenizer
-    from models.train_world_model import train_world_model
+    from models.occsora.presets import WORLD_PRESETS
 
-    scenes = config.load_scenes()
-    device = scenes[0].static.ground.device
-    tokenizer, flow = load_tokenizer(config.tokenizer, device), load_agent_flow(config.flow, device)
-    start = None if config.start is None else from_pretrained(config.start)
-    size = preset(config.preset)
-    folder = train_world_model(scenes, tokenizer, flow, size, config.training(), config.sequences, config.chunks, start)
+    folder = _train_on_clips(config) if config.preset in WORLD_PRESETS else _train_on_chunks(config)
     print(f"world model in {folder}")
+
+
+def _train_on_chunks(config: Config) -> object:
+    from models.presets import preset
+    from models.pretrained import load_agent_flow, load_learned, load_tokenizer
+    from models.train_world_model import train_world_model
+    from models.training import TrainingConfig
+
+    size = preset(config.preset)
+    if config.flow is None:
+        raise ValueError(f"--flow: preset {config.preset!r} needs a trained agent flow (occsora train-agent-flow)")
+    scenes, device = config.load_scenes(), config.rendering_device()
+    tokenizer, flow = load_tokenizer(config.tokenizer, device), load_agent_flow(config.flow, device)
+    start = None if config.start is None else load_learned(config.start)
+    recipe = TrainingConfig(config.out, steps=1350, batch_size=2, learning_rate=5e-3, save_every=100)
+    sequences = 832 if config.sequences is None else config.sequences
+    return train_world_model(scenes, tokenizer, flow, size, config.training(recipe), sequences, config.chunks, start)
+
+
+def _train_on_clips(config: Config) -> object:
+    from models.occsora.presets import world_preset
+    from models.occsora.pretrained import load_tokenizer
+    from models.occsora.train_world_model import train_world_model
+
+    preset = world_preset(config.preset)
+    if config.flow is not None or config.start is not None:
+        raise ValueError(f"--flow, --start: preset {config.preset!r} knows no such thing")
+    tokenizer = load_tokenizer(config.tokenizer, config.rendering_device())
+    training = config.training(preset.diffusion_training(config.out))
+    sequences = preset.sequences if config.sequences is None else config.sequences
+    clips = config.load_clips(preset.clips)
+    return train_world_model(clips, tokenizer, preset, training, sequences=sequences, withheld=config.withheld)

@@ -1,9 +1,10 @@
-"""What the two training commands have in common: scenes, folder of the run, schedule, and where it runs."""
+"""What the training commands have in common: data, folder of the run, schedule, and where it runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,26 +12,31 @@ from models.training import TrainingConfig
 from scenes.scene import Scene
 from scenes.scene_file import load_scenes
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from models.occsora.config import OccSoraPreset
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Options of a training; a run that was stopped goes on where it was."""
 
-    scenes: Path
+    scenes: Path | None = None
     """Folder of scene files, as `occsora make-scenes` writes them."""
     out: Path
     """Folder of the run: checkpoints, TensorBoard logs and the finished model."""
     preset: str = "mini"
-    """Size of the model: mini or base."""
-    steps: int
-    """Optimiser steps in all; the learning rate falls to a twentieth by the last."""
-    batch_size: int
-    """Samples a step and process."""
-    learning_rate: float
-    """Peak of the learning rate."""
+    """Size of the model, see docs/world_model.md."""
+    steps: int | None = None
+    """Optimiser steps in all, which the schedule of the learning rate spans; by default those of the preset."""
+    batch_size: int | None = None
+    """Samples a step and process; by default those of the preset."""
+    learning_rate: float | None = None
+    """Peak of the learning rate; by default that of the preset."""
     minutes: float | None = None
     """Stop with a checkpoint after this many minutes."""
-    save_every: int = 100
+    save_every: int | None = None
     """Steps between checkpoints."""
     seed: int = 0
     """Of all randomness."""
@@ -39,20 +45,54 @@ class TrainingOptions:
     device: str = "auto"
     """Where scenes are rendered: auto (the GPU where there is one), cpu or cuda."""
 
-    def training(self) -> TrainingConfig:
-        """The part that the training loop reads."""
-        return TrainingConfig(
-            out=self.out,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            minutes=self.minutes,
-            save_every=self.save_every,
-            seed=self.seed,
-            precision=self.precision,
-        )
+    def training(self, recipe: TrainingConfig) -> TrainingConfig:
+        """What the training loop reads: the recipe, but for what was given."""
+        names = ("steps", "batch_size", "learning_rate", "save_every")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        fixed = {name: getattr(self, name) for name in ("out", "minutes", "seed", "precision")}
+        return replace(recipe, **fixed, **given)
+
+    def rendering_device(self) -> str:
+        """Name of the device that `device` stands for."""
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
     def load_scenes(self) -> list[Scene]:
         """All scenes of the folder, on the device that renders them."""
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        return [scene.to(device) for scene in load_scenes(self.scenes)]
+        if self.scenes is None:
+            raise ValueError(f"--scenes: preset {self.preset!r} needs a folder of scene files, found none given")
+        return [scene.to(self.rendering_device()) for scene in load_scenes(self.scenes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions(TrainingOptions):
+    """Options of a training on scenes or, for the presets of whole clips, on a store."""
+
+    clips: tuple[str, ...] = ()
+    """Stores of clips, as `occsora make-scenes occ3d` writes them: paths or fsspec URLs. For the presets of whole clips."""
+
+    def load_clips(self, preset: OccSoraPreset) -> Dataset[dict[str, Any]]:
+        """Clips of the preset's grid, length and spacing, rendered from scenes or read from stores.
+
+        Raises ValueError where both or neither are given, or the stores' clips are not of that kind.
+        """
+        if (self.scenes is None) == (not self.clips):
+            given = "neither" if self.scenes is None else "both"
+            raise ValueError(f"--scenes, --clips: expected one of the two, found {given}")
+        if self.scenes is not None:
+            from scenes.dataset import SceneClips
+
+            return SceneClips(self.load_scenes(), preset.grid, preset.dt, preset.frames, seed=self.seed)
+        from scenes.clip_store import ClipStore
+        from scenes.store_clips import StoreClips
+
+        stores = [ClipStore.open(address) for address in self.clips]
+        wrong = [store.address for store in stores if store.grid != preset.grid]
+        if wrong:
+            shape = f"{preset.grid.shape} voxels of {preset.grid.voxel} m with {preset.grid.num_classes} classes"
+            raise ValueError(f"--clips: {wrong[0]} is not on the grid of preset {self.preset!r}, {shape}")
+        spacing = stores[0].dt(0) if len(stores[0]) else preset.dt
+        stride = max(round(preset.dt / spacing), 1)
+        if abs(stride * spacing - preset.dt) > 1e-6:
+            expected = f"a fraction of the {preset.dt:g} s of preset {self.preset!r}"
+            raise ValueError(f"--clips: expected frames {expected} apart, found {spacing:g} s in {stores[0].address}")
+        return StoreClips(stores, preset.frames, stride, self.seed)

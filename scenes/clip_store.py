@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 
 from scenes.clip import Clip
 from scenes.grid import Grid, check_occupancy
+from scenes.motion import accumulate, motion_from_poses
 
 FORMAT = "occsora-gym clips 1"
 _COMMITS = "commits"
@@ -42,21 +43,30 @@ class ClipStore:
     Attributes:
         address: path or fsspec URL.
         grid: voxel grid of all clips.
+        about: how the clips were made, as was said when the store was created.
     """
 
     def __init__(self, address: str, group: Any, grid: Grid, writable: bool) -> None:
         self.address, self.grid, self.writable = address, grid, writable
+        self.about: dict[str, Any] = dict(group.attrs.get("about", {}))
         self._occupancy, self._motion = group["occupancy"], group["motion"]
         self._entries: list[_Entry] = []
         self._commits = 0
         self._load_commits()
 
     @classmethod
-    def create(cls, address: str, grid: Grid, chunk_frames: int = 4, shard_frames: int = 64) -> ClipStore:
+    def create(
+        cls,
+        address: str,
+        grid: Grid,
+        chunk_frames: int = 4,
+        shard_frames: int = 64,
+        about: Mapping[str, str | int | float] | None = None,
+    ) -> ClipStore:
         """A new, empty store at a path or fsspec URL, open for appending.
 
-        Frames are compressed `chunk_frames` at a time, the least that is read, and written `shard_frames` a file. Raises
-        FileExistsError if something is there already.
+        Frames are compressed `chunk_frames` at a time, the least that is read, and written `shard_frames` a file. `about` is
+        kept with it. Raises FileExistsError if something is there already.
         """
         if chunk_frames < 1 or shard_frames % chunk_frames:
             raise ValueError(f"shard_frames must be a multiple of chunk_frames, found {shard_frames} and {chunk_frames}")
@@ -64,7 +74,7 @@ class ClipStore:
         files, root = _filesystem(address)
         if files.exists(root) and files.ls(root):
             raise FileExistsError(f"{address}: is there already")
-        attributes = {"format": FORMAT, "grid": asdict(grid)}
+        attributes = {"format": FORMAT, "grid": asdict(grid), "about": dict(about or {})}
         group = zarr.create_group(_store(address, read_only=False), zarr_format=3, attributes=attributes)
         compressor = zarr.codecs.ZstdCodec(level=5)
         group.create_array(
@@ -118,15 +128,30 @@ class ClipStore:
         """Number of frames of a clip."""
         return self._entries[index].frames
 
-    def read(self, index: int, first: int, frames: int) -> Clip:
-        """The stretch of clip `index` that begins at frame `first`; the first row of its motion is zero."""
+    def dt(self, index: int) -> float:
+        """Seconds between the frames of a clip."""
+        return self._entries[index].dt
+
+    def source(self, index: int) -> str:
+        """Where a clip comes from."""
+        return self._entries[index].source
+
+    def read(self, index: int, first: int, frames: int, stride: int = 1) -> Clip:
+        """Every `stride`-th frame of clip `index` from frame `first` on, `frames` of them; the first row of its motion is zero.
+
+        The motion is between the frames that were read, and so is dt.
+        """
         entry = self._entries[index]
-        if first < 0 or frames < 1 or first + frames > entry.frames:
-            raise IndexError(f"{self.address}: frames {first} to {first + frames} of clip {index}, which has {entry.frames}")
-        rows = slice(entry.first + first, entry.first + first + frames)
-        motion = torch.from_numpy(np.array(self._motion[rows]))
+        last = first + (frames - 1) * stride
+        if first < 0 or frames < 1 or stride < 1 or last >= entry.frames:
+            raise IndexError(f"{self.address}: frames {first} to {last + 1} of clip {index}, which has {entry.frames}")
+        begin, end = entry.first + first, entry.first + last + 1
+        motion = torch.from_numpy(np.array(self._motion[begin:end]))
         motion[0] = 0.0
-        return Clip(torch.from_numpy(np.array(self._occupancy[rows])), motion, entry.dt, entry.source)
+        if stride > 1:
+            motion = motion_from_poses(accumulate(motion)[::stride])
+        occupancy = torch.from_numpy(np.array(self._occupancy[begin:end:stride]))
+        return Clip(occupancy, motion, entry.dt * stride, entry.source)
 
     def append(self, clips: Sequence[Clip]) -> None:
         """Add clips, all or none; together they begin a new shard, so append many at a time.

@@ -1,4 +1,4 @@
-"""Torch data sets of clips: rendered on the fly from scenes, or read from a clip store."""
+"""The torch data set of clips that are rendered on the fly from scenes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from scenes.clip_store import ClipStore
 from scenes.counterfactual import HORIZON, PERTURBED, EgoPath, counterfactual_path, recorded_path
 from scenes.grid import Grid
 from scenes.motion import motion_from_poses
@@ -160,38 +159,6 @@ class SceneClips(Dataset[dict[str, Any]]):
         ends = poses[self.route_every - 1 :: self.route_every]
         stretch = nearby_route(scene.routes[ego], ends, self.grid)
         return route_raster(stretch.expand(len(ends), -1, -1), ends, [scene.static] * len(ends), self.grid)
-
-
-class ClipStoreDataset(Dataset[dict[str, Any]]):
-    """Stretches of `frames` frames from the clips of stores; item i depends on `seed` and i alone.
-
-    An item is a dict with `occupancy`, `motion` and `source` as in `SceneClips`; `kind` is "stored", and there is no route.
-    Each place where a stretch can begin is drawn equally often. `addresses` are paths or fsspec URLs. Raises ValueError if no
-    clip is long enough, or the stores are not of one grid.
-    """
-
-    def __init__(self, addresses: Sequence[str], frames: int, *, length: int = 1_000_000, seed: int = 0) -> None:
-        self.stores = [ClipStore.open(address) for address in addresses]
-        if len({store.grid for store in self.stores}) > 1:
-            raise ValueError(f"ClipStoreDataset: the stores {list(addresses)} are not of one grid")
-        self.frames, self.length, self.seed = frames, length, seed
-        self.places = [(store, clip) for store in self.stores for clip in range(len(store)) if store.frames(clip) >= frames]
-        if not self.places:
-            raise ValueError(f"ClipStoreDataset: no clip of {frames} frames in {list(addresses)}")
-        self.ends = np.cumsum([store.frames(clip) - frames + 1 for store, clip in self.places])
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.length:
-            raise IndexError(f"ClipStoreDataset: item {index} of {self.length}")
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-        drawn = int(generator.integers(self.ends[-1]))
-        place = int(np.searchsorted(self.ends, drawn, side="right"))
-        store, clip = self.places[place]
-        found = store.read(clip, int(self.ends[place]) - 1 - drawn, self.frames)
-        return {"occupancy": found.occupancy, "motion": found.motion, "source": found.source, "kind": "stored"}
 
 
 def split(scenes: Sequence[Scene], held_out: float | Collection[str] = 0.1) -> tuple[list[Scene], list[Scene]]:

@@ -19,7 +19,7 @@ def read_arrays(path: str | os.PathLike[str], names: Collection[str], optional: 
     FileNotFoundError if there is no file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             if missing:
                 raise ValueError(f"{path}: no array {missing}; it has {sorted(archive.files)}")

@@ -46,12 +46,12 @@ def key_frames(root: str | os.PathLike[str]) -> dict[str, KeyFrames]:
     by_scene: dict[str, list[tuple[int, str]]] = {}
     for token, sample in samples.items():
         if sample["scene_token"] not in names:
-            raise ValueError(
-                f"{folder / 'sample.json'}: sample {token} is of scene {sample['scene_token']}, which is not there"
-            )
+            raise ValueError(f"{folder / 'scene.json'}: no scene {sample['scene_token']}, which sample {token} is of")
         if token not in poses:
             raise ValueError(f"{folder / 'sample_data.json'}: no key frame of {SENSOR} for sample {token}")
         by_scene.setdefault(names[sample["scene_token"]], []).append((sample["timestamp"], token))
+    if not by_scene:
+        raise ValueError(f"{folder / 'sample.json'}: no samples")
     found = {}
     for scene, entries in sorted(by_scene.items()):
         tokens = tuple(token for _, token in sorted(entries))

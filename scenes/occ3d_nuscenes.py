@@ -58,7 +58,7 @@ class Occ3DRecording:
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{self.scene}: {len(missing)} of its {len(paths)} frames are missing, the first is {missing[0]}"
+                f"{self.scene}: {len(missing)} of {len(paths)} frames are missing, the first is {missing[0]}"
             )
         return clip_from_frames(paths, self.frames.poses, DT, self.source, mask=self.mask)
 
@@ -113,11 +113,8 @@ def _scenes_of(annotations: Any, key: str, path: Path) -> list[str]:
 
 def _annotated(annotations: Any, scenes: Collection[str], path: Path) -> dict[str, KeyFrames]:
     """Key frames of those of the scenes that the annotations know."""
-    return {
-        scene: _frames_of(scene, annotations["scene_infos"][scene], path)
-        for scene in scenes
-        if scene in annotations["scene_infos"]
-    }
+    infos = annotations["scene_infos"]
+    return {scene: _frames_of(scene, infos[scene], path) for scene in scenes if scene in infos}
 
 
 def _frames_of(scene: str, infos: Any, path: Path) -> KeyFrames:
@@ -125,15 +122,12 @@ def _frames_of(scene: str, infos: Any, path: Path) -> KeyFrames:
         raise ValueError(f"{path}: expected frames of {scene} by token, found {str(infos)[:80]}")
     try:
         order = sorted(infos, key=lambda token: int(infos[token]["timestamp"]))
-        poses = [
-            [torch.tensor(infos[token]["ego_pose"][name], dtype=torch.float64) for name in ("translation", "rotation")]
-            for token in order
-        ]
+        poses = [infos[token]["ego_pose"] for token in order]
         place, turn = (
-            torch.stack(rows).reshape(len(order), size) for rows, size in zip(zip(*poses, strict=True), (3, 4), strict=True)
+            torch.tensor([pose[name] for pose in poses], dtype=torch.float64) for name in ("translation", "rotation")
         )
+        return KeyFrames(tuple(order), planar_pose_of_quaternion(place.reshape(-1, 3), turn.reshape(len(order), 4)))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path}: each frame of {scene} should have a timestamp and an ego_pose of 3 and 4 numbers ({error!r})"
         ) from error
-    return KeyFrames(tuple(order), planar_pose_of_quaternion(place, turn))

@@ -11,8 +11,8 @@ import torch
 
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
-from scenes.dataset import ClipStoreDataset
 from scenes.grid import Grid
+from scenes.motion import accumulate, motion_from_poses
 
 pytest.importorskip("zarr")
 GRID = Grid((6, 5, 3), 0.5, (-1.5, -1.25, -0.5))
@@ -106,15 +106,21 @@ def test_errors_name_the_address_and_what_is_wrong(tmp_path: Path) -> None:
         Clip(torch.zeros(1, *GRID.shape, dtype=torch.uint8), torch.tensor([[0.0, np.nan, 0.0]]), 0.25, "x")
 
 
-def test_dataset_draws_the_same_stretches_again(tmp_path: Path) -> None:
-    path = str(tmp_path / "clips.zarr")
-    ClipStore.create(path, GRID).append([clip(frames, frames) for frames in (4, 9, 12)])
-    items = [ClipStoreDataset([path], frames=6, seed=3)[index] for index in range(30)]
-    again = [ClipStoreDataset([path], frames=6, seed=3)[index] for index in range(30)]
-    other = [ClipStoreDataset([path], frames=6, seed=4)[index] for index in range(30)]
-    assert all(torch.equal(a["occupancy"], b["occupancy"]) for a, b in zip(items, again, strict=True))
-    assert not all(torch.equal(a["occupancy"], b["occupancy"]) for a, b in zip(items, other, strict=True))
-    assert len({item["occupancy"].numpy().tobytes() for item in items}) > 5
-    assert all(item["occupancy"].shape == (6, *GRID.shape) and not item["motion"][0].any() for item in items)
-    with pytest.raises(ValueError, match="no clip of 13 frames"):
-        ClipStoreDataset([path], frames=13)
+def test_how_clips_were_made_is_kept(address: str) -> None:
+    ClipStore.create(address, GRID, about={"mask": "lidar", "seed": 3}).append([clip(2, 0, "made/7")])
+    reopened = ClipStore.open(address)
+    assert reopened.about == {"mask": "lidar", "seed": 3}
+    assert (reopened.source(0), reopened.dt(0)) == ("made/7", 0.25)
+
+
+def test_reading_with_a_stride_is_reading_every_so_many_frames(address: str) -> None:
+    whole = clip(11, 5)
+    store = ClipStore.create(address, GRID, chunk_frames=2, shard_frames=4)
+    store.append([clip(3, 0), whole])
+    part = store.read(1, 1, 4, stride=3)
+    assert torch.equal(part.occupancy, whole.occupancy[1:11:3])
+    assert part.dt == 0.75
+    poses = accumulate(whole.motion)[1:11:3]
+    torch.testing.assert_close(part.motion, motion_from_poses(poses), atol=1e-5, rtol=0)
+    with pytest.raises(IndexError, match=r"frames 2 to 12 of clip 1, which has 11"):
+        store.read(1, 2, 4, stride=3)

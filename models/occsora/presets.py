@@ -1,0 +1,78 @@
+"""Named world models of OccSora's kind: tokenizer, transformer and how each is trained, with the rows of the paper's table 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.occsora import train_diffusion, train_tokenizer
+from models.occsora.config import PRESETS as TOKENIZERS
+from models.occsora.config import OccSoraPreset
+from models.occsora.transformer import SIZES, ClipTransformerConfig
+from models.training import TrainingConfig
+
+_PAPER, _SMALL = SIZES["occsora"], SIZES["small"]
+
+
+@dataclass(frozen=True)
+class WorldPreset:
+    """A world model of clips.
+
+    Attributes:
+        clips: the tokenizer and the clips that it is for.
+        transformer: shape of the diffusion transformer.
+        small: whether it trains on two CPU cores: then by a shorter recipe than the paper's.
+    """
+
+    clips: OccSoraPreset
+    transformer: ClipTransformerConfig
+    small: bool
+
+    @property
+    def sequences(self) -> int:
+        """Clips that are encoded for the training of the transformer."""
+        return 512 if self.small else 8192
+
+    @property
+    def columns(self) -> int:
+        """Voxel columns of a batch on which the tokenizer's loss of classes is taken; 0 for all, as in the release."""
+        return 1 << 15 if self.small else 0
+
+    def tokenizer_training(self, out: Path) -> TrainingConfig:
+        """The release's recipe; in full, 150 epochs of the 28,130 frames of nuScenes in batches of 16, as we read the paper."""
+        return train_tokenizer.release_training(out, steps=3000 if self.small else 263_700, save_every=100)
+
+    def diffusion_training(self, out: Path) -> TrainingConfig:
+        """The release's recipe in full; for a small model a learning rate and an average that fit a short training."""
+        if not self.small:
+            return train_diffusion.release_training(out)
+        changes = {"steps": 20_000, "learning_rate": 5e-4, "warmup": 200, "ema_decay": 0.999, "save_every": 500}
+        return train_diffusion.release_training(out, **changes)
+
+
+def _world(name: str, clips: OccSoraPreset) -> WorldPreset:
+    small = "-small" in name
+    return WorldPreset(clips, _SMALL if small else SIZES["lean"] if "-lean" in name else _PAPER, small)
+
+
+def _without(condition: str) -> dict[str, WorldPreset]:
+    """The rows of table 3 that are about the transformer: it is not told the step, or not the trajectory."""
+    switch = {"no-timestep": {"timestep_embedding": False}, "no-trajectory": {"trajectory": False}}[condition]
+    bases = {name: _world(name, TOKENIZERS[name]) for name in ("occsora", "occsora-small")}
+    return {
+        f"{name}-{condition}": replace(base, transformer=replace(base.transformer, **switch)) for name, base in bases.items()
+    }
+
+
+WORLD_PRESETS = {
+    **{name: _world(name, clips) for name, clips in TOKENIZERS.items()},
+    **_without("no-timestep"),
+    **_without("no-trajectory"),
+}
+
+
+def world_preset(name: str) -> WorldPreset:
+    """A preset by name; raises ValueError with the names there are."""
+    if name not in WORLD_PRESETS:
+        raise ValueError(f"world_preset: expected one of {list(WORLD_PRESETS)}, found {name!r}")
+    return WORLD_PRESETS[name]

@@ -1,0 +1,46 @@
+"""Training of OccSora's world model on a trained tokenizer; what comes out is both parts in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from models.occsora.pretrained_diffusion import load_diffusion
+from models.occsora.presets import WorldPreset
+from models.occsora.tokenizer import OccSoraTokenizer
+from models.occsora.train_diffusion import train_diffusion
+from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
+from models.pretrained import save_pretrained
+from models.training import TrainingConfig
+
+DIFFUSION = "diffusion"  # folder within that of the world model: encoded clips, checkpoints, logs, the transformer alone
+
+
+def train_world_model(
+    clips: Dataset[dict[str, Any]],
+    tokenizer: OccSoraTokenizer,
+    preset: WorldPreset,
+    cfg: TrainingConfig,
+    *,
+    sequences: int,
+    withheld: float = 0.1,
+) -> Path:
+    """Train the transformer, and write the world model into `cfg.out`, which is returned.
+
+    clips: a data set of the preset's clips. sequences: how many of them are encoded and drawn from. withheld: share of samples
+    that do not learn of their trajectory. Raises ValueError where the tokenizer is not the preset's.
+    """
+    if tokenizer.grid != preset.clips.grid or tokenizer.cfg != preset.clips.tokenizer:
+        expected = f"a tokenizer of the preset, {preset.clips.tokenizer} on {preset.clips.grid.shape}"
+        raise ValueError(f"tokenizer: expected {expected}, found {tokenizer.cfg} on {tokenizer.grid.shape}")
+    settings = {"dt": preset.clips.dt, "count": sequences, "withheld": withheld if preset.transformer.trajectory else 0.0}
+    part = train_diffusion(clips, tokenizer, preset.transformer, replace(cfg, out=cfg.out / DIFFUSION), **settings)
+    diffusion = load_diffusion(part)
+    model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg))
+    model.tokenizer.load_state_dict(tokenizer.state_dict())
+    model.diffusion.load_state_dict(diffusion.state_dict())
+    save_pretrained(model, cfg.out)
+    return cfg.out
