@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.plane_clips import build_plane_clips
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
-from models.dynamiccity.pretrained import save_dynamiccity
 from models.dynamiccity.vae import HexPlaneVae
 from models.dynamiccity.world_model import DynamicCityWorldModel
+from models.pretrained import save_pretrained
 from models.training import Trainer, TrainingConfig, step_generator
 
 
@@ -87,7 +87,7 @@ def train_diffusion(
 
     def export(trained: nn.Module) -> None:
         assert isinstance(trained, DiffusionTask)
-        save_dynamiccity(trained.model, cfg.out)
+        save_pretrained(trained.model, cfg.out)
 
     trainer = Trainer(DiffusionTask(model, cfg.seed), make_batch, export, cfg)
     trainer.run()

@@ -34,8 +34,8 @@ def test_a_box_holds_cells_by_their_centres() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(ENDS, ENDS, ENDS, ENDS)
-def test_planes_are_touched_where_a_region_casts_its_shadow(*ends: tuple[int, int]) -> None:
+@given(st.tuples(ENDS, ENDS, ENDS, ENDS))
+def test_planes_are_touched_where_a_region_casts_its_shadow(ends: tuple[tuple[int, int], ...]) -> None:
     """Of a box every plane is touched in the box's own cells along its two axes."""
     region = torch.zeros(1, FRAMES, *GRID.shape, dtype=torch.uint8)
     part = [slice(first, first + count) for first, count in ends]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models.dynamiccity.conditions import Conditions
-from models.dynamiccity.pretrained import load_dynamiccity, save_dynamiccity
 from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.interface import Rollout
+from models.pretrained import from_pretrained, save_pretrained
 from models.warp import warp
 from tests.models.dynamiccity.small import GRID, make_clips
 from tests.models.dynamiccity.small_world import CONFIG, FRAMES, make_conditions, make_motion, make_world
@@ -170,14 +170,14 @@ def test_scales_change_nothing_but_size() -> None:
 
 def test_models_come_back_from_their_files(tmp_path: Path) -> None:
     model = make_world(overlap=2, scale=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
-    save_dynamiccity(model, tmp_path / "model")
-    loaded = load_dynamiccity(tmp_path / "model")
+    save_pretrained(model, tmp_path / "model")
+    loaded = from_pretrained(tmp_path / "model")
     assert loaded.cfg == model.cfg
     motion = make_motion(2, 6)
     assert torch.equal(loaded.generate(motion, SEEDS).voxels, model.generate(motion, SEEDS).voxels)
-    (tmp_path / "model" / "config.json").write_text('{"kind": "tokenizer"}')
-    with pytest.raises(ValueError, match=r"config\.json.*'tokenizer'"):
-        load_dynamiccity(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"kind": "hexplane_vae"}')
+    with pytest.raises(ValueError, match=r"config\.json.*'hexplane_vae'"):
+        from_pretrained(tmp_path / "model")
 
 
 def test_bad_input_is_refused() -> None:
