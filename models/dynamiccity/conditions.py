@@ -50,8 +50,8 @@ class Conditions:
     def withhold(self, share: float, generator: torch.Generator) -> Conditions:
         """Conditions kept from a share of the samples: from half of them all together, from the others one or another.
 
-        Guidance asks for what a sample is without any condition, an edit or the start of a sequence for what it is without some.
-        What speaks of the past goes together. Draws are made on the CPU, and are the same whatever conditions are given.
+        Guidance asks what a sample is without any condition, an edit or the start of a sequence what it is without some. What
+        speaks of the past goes together. Draws are made on the CPU, and are the same whatever conditions are given.
         """
         given = self.given()
         batch = max((len(value) for value in given.values()), default=0)

@@ -8,7 +8,7 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from models.diffusion_sampling import Known, SamplerConfig
+from models.diffusion_sampling import Known
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.hexplane import PLANES, HexPlane
 from models.dynamiccity.padded_rollout import roll_out
@@ -72,22 +72,19 @@ def edit(
     conditions: Conditions | None = None,
     *,
     steps: Tensor | None = None,
-    sampler: SamplerConfig | None = None,
-    guidance: float | None = None,
 ) -> Tensor:
     """A window uint8 (B, T, X, Y, Z) with its region, bool of that shape, imagined anew; outside of it no cell changes.
 
     Planes are replaced where the region does not touch them, so what is imagined fits its surroundings; cells outside of the
-    region that share a touched line are put back after decoding. seeds: int64 (B,). steps, sampler, guidance: see
-    `PlaneDiffusion.sample`; with `resamplings` above 1 in the sampler, the region is made to fit better, at that cost.
+    region that share a touched line are put back after decoding. seeds, steps: int64 (B,). conditions: of the whole window, see
+    `DynamicCityWorldModel.tell` for those that follow from its motion. `resamplings` above 1 in the model's sampler make the
+    region fit better, at that cost.
     """
     check_occupancy(occupancy, model.grid)
     if occupancy.shape[1] != model.window or region.shape != occupancy.shape or region.dtype != torch.bool:
         expected = f"occupancy and a bool region (B, {model.window}, X, Y, Z)"
-        found = f"{tuple(occupancy.shape)} and {region.dtype} {tuple(region.shape)}"
-        raise ValueError(f"edit: expected {expected}, found {found}")
+        given = f"{tuple(occupancy.shape)} and {region.dtype} {tuple(region.shape)}"
+        raise ValueError(f"edit: expected {expected}, found {given}")
     known = Known(model.encode(occupancy), ~touched(region.to(torch.uint8)))
-    found = model.diffusion.sample(
-        conditions or Conditions(), seeds, steps=steps, known=known, sampler=sampler, guidance=guidance
-    )
-    return torch.where(region, model.decode(found), occupancy)
+    decoded = model.decode(model.sample(conditions or Conditions(), seeds, steps, known))
+    return torch.where(region, decoded, occupancy)

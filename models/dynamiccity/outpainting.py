@@ -21,8 +21,9 @@ def larger_grid(grid: Grid, columns: tuple[int, int]) -> Grid:
     more = [wide - own for wide, own in zip(columns, grid.shape, strict=False)]
     if any(extra < 0 or extra % 2 for extra in more):
         raise ValueError(f"outpaint: expected at least {grid.shape[:2]} columns, an even number more, found {columns}")
-    corner = [low - extra / 2 * grid.voxel for low, extra in zip(grid.origin, more, strict=False)]
-    return replace(grid, shape=(*columns, grid.shape[2]), origin=(*corner, grid.origin[2]))
+    x, y, z = grid.origin
+    corner = (x - more[0] / 2 * grid.voxel, y - more[1] / 2 * grid.voxel, z)
+    return replace(grid, shape=(*columns, grid.shape[2]), origin=corner)
 
 
 def window_starts(length: int, window: int, overlap: int) -> list[int]:
@@ -44,8 +45,8 @@ def outpaint(
     """A clip of `columns` (X', Y') columns about the ego, uint8 (B, window, X', Y', Z), of motion (B, window, 3).
 
     Windows are imagined one after another, and what an earlier one shows is never changed: a window is an edit of its part that
-    is still empty. conditions: commands, and layouts bool (B, window, X', Y') of the whole. overlap: share of a window's columns
-    that the next one is shown again, 0 to below 1. Each window is told the motion of its own middle.
+    is still empty. conditions: commands, and layouts bool (B, window, X', Y') of the whole. overlap: share of its columns that
+    a window has in common with the one before, 0 to below 1. Each window is told the motion of its own middle.
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"outpaint: expected an overlap from 0 to below 1, found {overlap}")
@@ -54,13 +55,9 @@ def outpaint(
     empty = torch.ones(canvas.shape, dtype=torch.bool, device=motion.device)
     for number, (rows, across) in enumerate(_windows(model.grid, columns, overlap)):
         part = (slice(None), slice(None), rows, across)
-        middle = motion.new_tensor(
-            [
-                (rows.start - (columns[0] - model.grid.shape[0]) / 2) * grid.voxel,
-                (across.start - (columns[1] - model.grid.shape[1]) / 2) * grid.voxel,
-                0.0,
-            ]
-        )
+        first = (rows.start, across.start)
+        beside = [low + cell * grid.voxel - own for low, cell, own in zip(grid.origin, first, model.grid.origin, strict=False)]
+        middle = motion.new_tensor([*beside, 0.0])
         told = model.tell(_cut(conditions, part), motion_at(motion, middle))
         steps = torch.full_like(seeds, number)
         canvas[part] = edit(model, canvas[part], empty[part], seeds, told, steps=steps)
@@ -76,12 +73,11 @@ def motion_at(motion: Tensor, place: Tensor) -> Tensor:
 
 def _windows(grid: Grid, columns: tuple[int, int], overlap: float) -> Iterator[tuple[slice, slice]]:
     """Columns of the windows, row by row."""
-    starts = [
-        window_starts(length, window, min(round(overlap * window), window - 1)) for length, window in zip(columns, grid.shape, strict=False)
-    ]
-    for row in starts[0]:
-        for column in starts[1]:
-            yield slice(row, row + grid.shape[0]), slice(column, column + grid.shape[1])
+    height, width = grid.shape[:2]
+    common = [min(round(overlap * window), window - 1) for window in (height, width)]
+    for row in window_starts(columns[0], height, common[0]):
+        for column in window_starts(columns[1], width, common[1]):
+            yield slice(row, row + height), slice(column, column + width)
 
 
 def _cut(conditions: Conditions, part: tuple[slice, ...]) -> Conditions:

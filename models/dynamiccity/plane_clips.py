@@ -61,7 +61,8 @@ class PlaneClips:
             "drivable": lambda: (self.above[pick] & 1).bool(),
             "vehicles": lambda: (self.above[pick] & 2).bool(),
         }
-        return Conditions(**{name: makers[name]() for name in model.cfg.transformer.conditions})
+        found: dict[str, Any] = {name: makers[name]() for name in model.cfg.transformer.conditions}
+        return Conditions(**found)
 
     def save(self, path: Path) -> None:
         """Write all to one safetensors file."""

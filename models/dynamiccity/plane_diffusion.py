@@ -109,20 +109,18 @@ class PlaneDiffusion(nn.Module):
         self,
         conditions: Conditions,
         seeds: Tensor,
+        sampler: SamplerConfig,
         *,
+        guidance: float = 1.0,
         steps: Tensor | None = None,
         known: Known | None = None,
-        sampler: SamplerConfig | None = None,
-        guidance: float | None = None,
     ) -> Tensor:
         """Scaled maps float32 (B, C, H, W), zero where no plane lies, of seeds int64 (B,) under conditions.
 
-        steps: int64 (B,), another draw for each. known: parts of the maps that are given. sampler, guidance: those of the config
-        by default; a guidance other than 1 costs twice as much, and raises ValueError for a model that always learned of all its
-        conditions, or has none.
+        guidance: scale of classifier-free guidance; other than 1 it costs twice as much, and raises ValueError for a model that
+        always learned of all its conditions, or has none. steps: int64 (B,), another draw for each. known: parts of the maps
+        that are given.
         """
-        guidance = self.cfg.guidance if guidance is None else guidance
-        sampler = sampler or self.cfg.sampler
         denoise = self._denoise(conditions, guidance)
         found = sample(self.process, denoise, self.shape, seeds, sampler, steps=steps, known=known)
         return torch.where(self.mask, found, 0.0)

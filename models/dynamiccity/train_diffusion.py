@@ -31,7 +31,7 @@ def release_training(out: Path, **changes: Any) -> TrainingConfig:
 
     The paper trains 1200 epochs in batches of 128: `steps` depends on the number of clips, and has no default of the paper.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "batch_size": 128,
         "optimizer": "adamw",
         "learning_rate": 1e-4,

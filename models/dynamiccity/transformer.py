@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.diffusion import Prediction
 from models.dit import DiT, DiTConfig, TimeStepEmbedding
-from models.dynamiccity.conditions import NAMES, ConditionName, Conditioner, Conditions
+from models.dynamiccity.conditions import NAMES, Conditioner, ConditionName, Conditions
 from models.dynamiccity.padded_rollout import RolloutLayout
 from models.dynamiccity.patches import PatchGrid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,9 +28,9 @@ class DynamicCityWorldModel(WorldModel):
 
     A window is the VAE's frames. Its first `overlap` frames were shown before: their rows on the planes of time are known and
     kept while the rest is sampled, which ties the window to what was shown, and of its decoded frames only the new ones are
-    shown. Rows of time depend on their own two frames alone, whatever the rest of a window holds, so the known rows are what the
-    encoder would make of the window that is yet to come. What was shown is encoded again and is the next window's past, so that
-    the history is what was shown.
+    shown. Rows of time depend on their own two frames alone, whatever the rest of a window holds, so the known rows are what
+    the encoder would make of the window that is yet to come. What was shown is encoded again and is the next window's past, so
+    that the history is what was shown.
     """
 
     time_rows: Tensor
@@ -53,6 +54,11 @@ class DynamicCityWorldModel(WorldModel):
         """Scaled maps (B, C, H, W) -> uint8 (B, window, X, Y, Z)."""
         return self.vae.decode(self.diffusion.to_planes(rollout))
 
+    def sample(self, conditions: Conditions, seeds: Tensor, steps: Tensor | None = None, known: Known | None = None) -> Tensor:
+        """Scaled maps (B, C, H, W), as `PlaneDiffusion.sample` makes them with the sampler and guidance of the config."""
+        cfg = self.cfg
+        return self.diffusion.sample(conditions, seeds, cfg.sampler, guidance=cfg.guidance, steps=steps, known=known)
+
     @torch.no_grad()
     def start(self, occupancy: Tensor, motion: Tensor, seeds: Tensor) -> Rollout:
         """See `WorldModel.start`; the last `window` frames count, and T must be as many at least."""
@@ -71,8 +77,8 @@ class DynamicCityWorldModel(WorldModel):
     def advance(self, rollout: Rollout, motion: Tensor, route: Tensor | None = None, *, decode: bool = True) -> Chunk:
         """See `WorldModel.advance`; voxels are decoded in any case, since what was shown is the next window's past.
 
-        A model that learned of drivable layouts is told the known surface in `route`; one that learned of commands is told the one
-        that the motion amounts to.
+        A model that learned of drivable layouts is told the known surface in `route`; one that learned of commands is told the
+        one that the motion amounts to.
         """
         batch = len(rollout)
         if motion.shape != (batch, self.chunk_frames, 3):
@@ -108,7 +114,7 @@ class DynamicCityWorldModel(WorldModel):
     def begin_window(self, rollout: Rollout, motion: Tensor, conditions: Conditions) -> Tensor:
         """The first window (B, window, X, Y, Z) of worlds without history under motion (B, window, 3); changes the rollout."""
         told = self.tell(conditions, motion)
-        voxels = self.decode(self.diffusion.sample(told, rollout["seeds"], steps=rollout["step"]))
+        voxels = self.decode(self.sample(told, rollout["seeds"], rollout["step"]))
         self._remember(rollout, voxels, motion)
         return voxels
 
@@ -118,14 +124,15 @@ class DynamicCityWorldModel(WorldModel):
         motion = torch.cat((rollout["motion"], motion), dim=1)
         told = self.tell(conditions, motion, rollout)
         known = Known(self._shifted(rollout["planes"]), self.time_rows) if self.cfg.overlap else None
-        found = self.diffusion.sample(told, rollout["seeds"], steps=rollout["step"], known=known)
+        found = self.sample(told, rollout["seeds"], rollout["step"], known)
         voxels = self.decode(found)[:, self.cfg.overlap :]
         self._remember(rollout, torch.cat((kept, voxels), dim=1), motion)
         return voxels
 
     def tell(self, conditions: Conditions, motion: Tensor, rollout: Rollout | None = None) -> Conditions:
-        """Conditions with what follows from a window's motion (B, window, 3) and from the past, as far as the model learns of it."""
-        names, told = self.cfg.transformer.conditions, {}
+        """Conditions with what follows from a window's motion (B, window, 3) and the past, as far as the model learns of it."""
+        names = self.cfg.transformer.conditions
+        told: dict[str, Any] = {}
         if "trajectory" in names:
             told["trajectory"] = motion
         if "command" in names and conditions.command is None:
@@ -137,8 +144,10 @@ class DynamicCityWorldModel(WorldModel):
         return replace(conditions, **told)
 
     def carry(self, shown: Tensor, motion: Tensor) -> Tensor:
-        """A window uint8 (B, window, X, Y, Z) in which the last of the frames shown goes on rigidly under motion (B, window, 3);
-        what it did not see is free."""
+        """A window uint8 (B, window, X, Y, Z) in which the last frame shown goes on rigidly under motion (B, window, 3).
+
+        What that frame did not see is free.
+        """
         onward = warp_chunk(shown[:, -1], motion[:, self.cfg.overlap :], self.grid, fill=self.grid.free)
         return torch.cat((self._kept(shown), onward), dim=1)
 
@@ -182,4 +191,3 @@ class DynamicCityWorldModel(WorldModel):
         planes = self.diffusion.to_planes(rollout)
         moved = (plane.roll(-forward, dims=2) if name[0] == "t" else plane for name, plane in zip(PLANES, planes, strict=True))
         return self.diffusion.to_map(HexPlane(*moved))
-

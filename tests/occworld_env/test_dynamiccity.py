@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import pytest
@@ -17,22 +18,16 @@ from models.dynamiccity.transformer import PlaneTransformerConfig
 from models.dynamiccity.world_model import DynamicCityWorldModel
 from scenes.grid import MINI
 from scenes.scene import Scene
-from tests.occworld_env.conftest import straight_scene
 
 VAE = HexPlaneConfig(frames=8, channels=4, heads=1, mlp=8, plane_channels=4, hidden=4, fine=4)
 CONFIG = DynamicCityConfig(
-    grid=MINI,
+    grid=replace(MINI, shape=(48, 48, 4), origin=(-19.2, -19.2, -0.8)),
     vae=VAE,
-    transformer=PlaneTransformerConfig(DiTConfig(width=16, depth=1, heads=2), patch=4, conditions=("trajectory", "drivable")),
+    transformer=PlaneTransformerConfig(DiTConfig(width=16, depth=1, heads=2), patch=2, conditions=("trajectory", "drivable")),
     dt=0.5,
     overlap=4,
     sampler=SamplerConfig("ddim", steps=1),
 )
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return straight_scene()
 
 
 @pytest.fixture(scope="module")

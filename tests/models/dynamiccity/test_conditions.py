@@ -73,7 +73,8 @@ def test_shares_that_are_withheld() -> None:
 def test_frames_of_conditions_beyond_the_end_repeat() -> None:
     told = make_conditions()
     cut = told.frames(2, 6)
-    assert told.drivable is not None and cut.drivable is not None
+    assert told.drivable is not None
+    assert cut.drivable is not None
     assert torch.equal(cut.drivable[:, :2], told.drivable[:, 2:])
     assert torch.equal(cut.drivable[:, 2:], told.drivable[:, 3:].expand(-1, 2, -1, -1))
     assert torch.equal(cut.previous, told.previous)

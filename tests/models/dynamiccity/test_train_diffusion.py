@@ -115,5 +115,6 @@ def test_a_run_leaves_a_world_model(tmp_path: Path) -> None:
     model = from_pretrained(folder)
     assert isinstance(model, DynamicCityWorldModel)
     assert all(torch.equal(tensor, vae.state_dict()[name]) for name, tensor in model.vae.state_dict().items())
-    assert model.cfg.scale != CONFIG.scale and replace(model.cfg, scale=CONFIG.scale) == model_cfg
+    assert model.cfg.scale != CONFIG.scale
+    assert replace(model.cfg, scale=CONFIG.scale) == model_cfg
     assert model.generate(make_motion(1, 6), torch.tensor([0])).voxels.shape == (1, 6, *GRID.shape)

@@ -50,7 +50,8 @@ def test_clips_of_any_length(frames: int) -> None:
     motion = make_motion(2, 20)
     longest = model.generate(motion, SEEDS).voxels
     found = model.generate(motion[:, :frames], SEEDS).voxels
-    assert found is not None and longest is not None
+    assert found is not None
+    assert longest is not None
     assert found.shape == (2, frames, *GRID.shape)
     whole = (frames - 8) // 6 * 6 + 8 if frames >= 8 else 0
     assert torch.equal(found[:, :whole], longest[:, :whole])
@@ -106,15 +107,19 @@ def test_a_world_follows_from_its_seed_alone() -> None:
     model = make_world()
     both = model.generate(make_motion(2, 8), SEEDS).voxels
     again = model.generate(make_motion(2, 8), SEEDS).voxels
-    assert both is not None and torch.equal(both, again)
+    assert both is not None
+    assert torch.equal(both, again)
     rollout, other = begin(model), begin(model)
     motion = make_motion(2, FRAMES)
     changed = torch.stack((motion[0], 3 * motion[1]))
     first, second = model.advance(rollout, motion).voxels, model.advance(other, changed).voxels
-    assert first is not None and second is not None
-    assert torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first[0], second[0])
+    assert not torch.equal(first[1], second[1])
     seeded = model.generate(make_motion(2, 8)[:1].expand(2, -1, -1), SEEDS).voxels
-    assert seeded is not None and not torch.equal(seeded[0], seeded[1])
+    assert seeded is not None
+    assert not torch.equal(seeded[0], seeded[1])
 
 
 def test_saved_and_forked_worlds_continue_identically() -> None:
@@ -147,12 +152,11 @@ def test_what_is_told_changes_what_is_shown() -> None:
 def test_guidance_goes_beyond_the_conditions() -> None:
     """A scale of 0 is the unconditioned model, 1 the conditioned one, and above 1 another sample."""
     model, told = make_world(), make_conditions()
-    diffusion = model.diffusion
-    plain, free = diffusion.sample(told, SEEDS, guidance=1.0), diffusion.sample(Conditions(), SEEDS, guidance=1.0)
-    torch.testing.assert_close(diffusion.sample(told, SEEDS, guidance=0.0), free, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(diffusion.sample(told, SEEDS, guidance=4.0), plain, atol=1e-2)
+    plain, free = model.sample(told, SEEDS), model.sample(Conditions(), SEEDS)
+    torch.testing.assert_close(make_world(guidance=0.0).sample(told, SEEDS), free, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(make_world(guidance=4.0).sample(told, SEEDS), plain, atol=1e-2)
     with pytest.raises(ValueError, match="guidance"):
-        make_world(withheld=0.0).diffusion.sample(told, SEEDS, guidance=4.0)
+        make_world(withheld=0.0, guidance=4.0).sample(told, SEEDS)
 
 
 def test_scales_change_nothing_but_size() -> None:
@@ -185,7 +189,7 @@ def test_bad_input_is_refused() -> None:
     clips, motion = make_clips(), make_motion(2, FRAMES)
     with pytest.raises(ValueError, match="start: expected a multiple of 2"):
         model.start(clips[:, :3], motion[:, :3], SEEDS)
-    with pytest.raises(ValueError, match="start: .* 4 at least"):
+    with pytest.raises(ValueError, match=r"start: .* 4 at least"):
         model.start(clips[:, :2], motion[:, :2], SEEDS)
     with pytest.raises(ValueError, match=r"advance: expected motion \(2, 2, 3\)"):
         model.advance(begin(model), motion)
