@@ -17,7 +17,9 @@ _COARSE = 12  # cells along an edge up to which a raster is not halved any more
 
 class OccSoraFeatures(BaseFeaturesExtractor):
     """`image` through small convolutions, once whole and once as the strip along the route; `tokens` and `occupancy` embedded
-    id by id first; `vector` through one layer."""
+    id by id first; `vector` through one layer. All are joined in one layer; beside what comes out of that go `vector` as it is
+    and how far the strip is clear, so that the little that matters most need not be found among a thousand features.
+    """
 
     def __init__(
         self,
@@ -26,8 +28,8 @@ class OccSoraFeatures(BaseFeaturesExtractor):
         width: int = 32,
         token_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        """features_dim: size of the result. width: channels of the first convolution. token_shape: (h, w, G) of the world
-        model, which `tokens` observations need."""
+        """features_dim: what is joined. width: channels of the first convolution. token_shape: (h, w, G) of the world model,
+        which `tokens` observations need."""
         super().__init__(observation_space, features_dim)
         self.parts = nn.ModuleDict()
         total = 0
@@ -38,17 +40,23 @@ class OccSoraFeatures(BaseFeaturesExtractor):
             total += size
         self.strip = None
         image, vector = (observation_space.spaces.get(name) for name in ("image", "vector"))
+        if vector is not None and vector.shape is not None:
+            self._features_dim += vector.shape[0]
         if isinstance(image, spaces.Box) and vector is not None and vector.shape == (len(VECTOR_FIELDS),):
             self.strip = RouteStrip(image.shape[0], width)
             total += self.strip.features
+            self._features_dim += self.strip.columns
         self.join = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU())
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Features float32 (B, features_dim) of a batch of observations, images already scaled to [0, 1] by SB3."""
+        """Features float32 (B, F) of a batch of observations, images already scaled to [0, 1] by SB3."""
         found = [part(observations[name]) for name, part in self.parts.items()]
+        beside = [observations["vector"]] if "vector" in observations else []
         if self.strip is not None:
-            found.append(self.strip(observations["image"], observations["vector"]))
-        return self.join(torch.cat(found, dim=1))
+            features, clear = self.strip(observations["image"], observations["vector"])
+            found.append(features)
+            beside.append(clear)
+        return torch.cat((self.join(torch.cat(found, dim=1)), *beside), dim=1)
 
 
 def _part(name: str, space: spaces.Box, width: int, token_shape: tuple[int, int, int] | None) -> tuple[nn.Module, int]:

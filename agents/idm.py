@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from agents.driver import Driver
+from agents.parameters import require_positive
 from agents.planner import Array, Situation
 from agents.pure_pursuit import SPACING, curve_speed, line_through, steering_along
 from occworld_env.observation import BEV_CHANNELS, ROUTE_AHEAD
@@ -43,7 +44,10 @@ class IdmParameters:
     lateral: float = 2.2
     margin: float = 0.25
     vulnerable_margin: float = 0.8
-    look_ahead: float = 0.9
+    look_ahead: float = 1.2
+
+    def __post_init__(self) -> None:
+        require_positive(self, "acceleration", "braking", "lateral", "look_ahead")
 
 
 class Idm(Driver):

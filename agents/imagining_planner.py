@@ -45,6 +45,9 @@ class Budget:
         if self.candidates < 4 or self.horizon < 1 or self.iterations < 1:
             found = f"{self.candidates}, {self.horizon} and {self.iterations}"
             raise ValueError(f"budget: expected candidates >= 4, horizon >= 1 and iterations >= 1, found {found}")
+        if min(self.spread) < 0 or not 0 <= self.smoothness <= 1:
+            found = f"{self.spread} and {self.smoothness}"
+            raise ValueError(f"budget: expected spread >= 0 and smoothness from 0 to 1, found {found}")
 
 
 class ImaginingPlanner(ABC):

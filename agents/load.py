@@ -11,13 +11,15 @@ from typing import Any
 
 from agents.cem import Cem
 from agents.constant_velocity import ConstantVelocity
-from agents.idm import Idm
-from agents.lattice import Lattice
+from agents.idm import Idm, IdmParameters
+from agents.imagining_planner import Budget
+from agents.lattice import Lattice, LatticeParameters
 from agents.log_replay import LogReplay
 from agents.mppi import Mppi
+from agents.parameters import read_parameters
 from agents.planner import Array, Environment, Observation, Planner, attach
 from agents.policy import ALGORITHMS, PolicyPlanner
-from agents.pure_pursuit import PurePursuit
+from agents.pure_pursuit import PurePursuit, PursuitParameters
 from agents.random_actions import RandomActions
 from agents.stop import Stop
 
@@ -33,6 +35,15 @@ PLANNERS: dict[str, Callable[[int], Planner]] = {
     "mppi": lambda seed: Mppi(seed=seed),
 }
 """Planners by name, made with a seed that decides their own randomness."""
+
+PARAMETERS: dict[str, tuple[type, Callable[[Any, int], Planner]]] = {
+    "idm": (IdmParameters, lambda parameters, seed: Idm(parameters)),
+    "pure-pursuit": (PursuitParameters, lambda parameters, seed: PurePursuit(parameters)),
+    "lattice": (LatticeParameters, lambda parameters, seed: Lattice(parameters)),
+    "cem": (Budget, lambda budget, seed: Cem(budget, seed=seed)),
+    "mppi": (Budget, lambda budget, seed: Mppi(budget, seed=seed)),
+}
+"""What `NAME:name=value,name=value` sets, and the planner made with it and a seed."""
 
 
 class FunctionPlanner:
@@ -52,14 +63,16 @@ class FunctionPlanner:
 def make_planner(spec: str, seed: int = 0) -> Planner:
     """The planner that `spec` names, not attached yet; `interface_of` tells the environment that it is made for.
 
-    spec: a name of `PLANNERS`; `ppo:FILE` or `sac:FILE`, a policy saved by stable-baselines3;
-    or `module:object`, importable from here or from the working directory: a planner, a class that is made without arguments,
-    or a function (observation, info) -> action. seed: of the planner's own randomness. Raises ValueError on what is none of
-    these.
+    spec: a name of `PLANNERS`, or of `PARAMETERS` with some of them, as in `cem:candidates=16,horizon=6`; `ppo:FILE` or
+    `sac:FILE`, a policy saved by stable-baselines3; or `module:object`, importable from here or from the working directory: a
+    planner, a class that is made without arguments, or a function (observation, info) -> action. seed: of the planner's own
+    randomness. Raises ValueError on what is none of these.
     """
     kind, colon, rest = spec.partition(":")
     if spec in PLANNERS:
         return PLANNERS[spec](seed)
+    if kind in PARAMETERS and rest:
+        return _with_parameters(kind, rest, seed)
     if kind in ALGORITHMS and rest:
         return PolicyPlanner(kind, rest)
     if kind and colon and rest:
@@ -74,6 +87,14 @@ def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
     Raises ValueError where it cannot drive this environment.
     """
     return attach(make_planner(spec, seed), env)
+
+
+def _with_parameters(name: str, text: str, seed: int) -> Planner:
+    parameters, make = PARAMETERS[name]
+    try:
+        return make(read_parameters(parameters, text), seed)
+    except ValueError as error:
+        raise ValueError(f"planner: {name}: {error}") from error
 
 
 def _imported(module: str, name: str) -> Planner:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from agents.driver import Driver
+from agents.parameters import require_positive
 from agents.planner import Array, Situation
 
 SPACING = 0.5  # metres between the points of a line
@@ -34,6 +35,9 @@ class PursuitParameters:
     acceleration: float = 1.8
     braking: float = 2.5
     settle: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "look_ahead", "lateral", "acceleration", "braking", "settle")
 
 
 class PurePursuit(Driver):

@@ -9,20 +9,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from occworld_env.observation import ROUTE_AHEAD, VECTOR_FIELDS
+from occworld_env.observation import BEV_CHANNELS, ROUTE_AHEAD, VECTOR_FIELDS
 
 _PER_SEGMENT = 5  # cells along the route from one point that the vector tells to the next, a metre each
 _SIDE = 6  # cells to either side of the route
 _CELL = 1 / 40  # width of a cell in parts of half the grid, about a metre
 
 
+_NOW = tuple(BEV_CHANNELS.index(name) for name in ("static_obstacle", "vehicle", "vulnerable"))
+_BEFORE = BEV_CHANNELS.index("agents_before")
+_TAKEN = 0.3  # of a cell, from which on it is in the way
+
+
 class RouteStrip(nn.Module):
-    """Features of a strip of the image, 40 m ahead along the route and 6 m to either side, through small convolutions."""
+    """A strip of the image, 40 m ahead along the route and 6 m to either side: features of it, and how far it is clear.
+
+    Attributes:
+        features: number of features. columns: number of clear distances.
+    """
 
     points: Tensor
 
     def __init__(self, channels: int, width: int) -> None:
-        """channels: of the image. width: channels of the convolutions."""
+        """channels: of the image, those of BEV_CHANNELS. width: channels of the convolutions."""
         super().__init__()
         at = [[VECTOR_FIELDS.index(f"route_{axis}_{distance:.0f}") for axis in "xy"] for distance in ROUTE_AHEAD]
         self.register_buffer("points", torch.tensor(at), persistent=False)
@@ -35,10 +44,12 @@ class RouteStrip(nn.Module):
         )
         along, across = _PER_SEGMENT * len(ROUTE_AHEAD), 2 * _SIDE + 1
         self.features = width * ((along + 3) // 4) * ((across + 3) // 4)
+        self.columns = 2 * across
 
-    def forward(self, image: Tensor, vector: Tensor) -> Tensor:
-        """image float32 (B, C, X, Y), vector float32 (B, V) of one observation -> (B, features)."""
-        return self.layers(nn.functional.grid_sample(image, self.places(vector), align_corners=False))
+    def forward(self, image: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, features) and clear distances (B, columns) of image float32 (B, C, X, Y) and vector float32 (B, V)."""
+        strip = nn.functional.grid_sample(image, self.places(vector), align_corners=False)
+        return self.layers(strip), clear_distance(strip)
 
     def places(self, vector: Tensor) -> Tensor:
         """Where the cells of the strip lie (B, along, across, 2): (y, x) in parts of half the grid, the ego in its middle."""
@@ -51,3 +62,15 @@ class RouteStrip(nn.Module):
         left = torch.stack((-direction[..., 1], direction[..., 0]), dim=-1).repeat_interleave(_PER_SEGMENT, dim=1)
         offset = torch.arange(-_SIDE, _SIDE + 1, device=vector.device) * _CELL
         return (centre.unsqueeze(2) + left.unsqueeze(2) * offset[:, None]).flip(-1)
+
+
+def clear_distance(strip: Tensor) -> Tensor:
+    """How far each column of a strip float32 (B, C, along, across) is clear, in parts of its length: (B, 2 * across).
+
+    First to the nearest obstacle or agent, then to the nearest agent of the frame before: the difference is how fast it nears.
+    """
+    taken = torch.stack((strip[:, _NOW].amax(1), strip[:, _BEFORE]), dim=1) > _TAKEN
+    length = strip.shape[2]
+    row = torch.arange(length, device=strip.device)[:, None].expand(taken.shape[2:])
+    nearest = torch.where(taken, row, length).amin(2)
+    return (nearest / length).flatten(1)

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.checkpoint import History, save_agent, save_checkpoint
+from agents.checkpoint import History, save_checkpoint, save_policy
 
 
 class EpisodeLog(BaseCallback):
@@ -116,4 +116,4 @@ class Evaluation(Periodic):
         self.logger.dump(self.model.num_timesteps)
         if self.history.best is None or mean > self.history.best:
             self.history.best = mean
-            save_agent(self.model, self.best)
+            save_policy(self.model, self.best)

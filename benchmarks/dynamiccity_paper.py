@@ -4,11 +4,12 @@
     python benchmarks/dynamiccity_paper.py --preset dynamiccity-occ3d    # twenty minutes and 8 GiB with the plain model
     python benchmarks/dynamiccity_paper.py --preset dynamiccity-small
 
-Weights are random: neither cost nor shape depends on them. What the release needs was measured with its own code on two CPU cores
-in float32. Ours is also timed against `dynamiccity_plain.py`, the same layers with the same weights as one would write them
-down, in turn in the same run, so that this ratio holds whatever the machine; processor seconds stand beside those of the clock,
-since a machine with other work to do stretches the latter. Operations are those that torch counts in products, convolutions
-and attention. Rates are set beside the fastest matrix product and the fastest 3x3x3 convolution measured in the same run.
+Weights are random: neither cost nor shape depends on them. What the release needs was measured with its own code on two CPU
+cores in float32. Ours is also timed against `dynamiccity_plain.py`, the same layers with the same weights as one would write
+them down, in turn in the same run, so that this ratio holds whatever the machine; processor seconds stand beside those of the
+clock, since a machine with other work to do stretches the latter. Operations are those that torch counts in products,
+convolutions and attention. Rates are set beside the fastest matrix product and the fastest 3x3x3 convolutions measured in the
+same run.
 """
 
 from __future__ import annotations
@@ -109,6 +110,11 @@ def measure(config: Config) -> dict[str, Any]:
     ours = {"encode": lambda: vae.encode(clip), "decode": lambda: vae.decode(planes)}
     plain = {"encode": lambda: encoder(clip), "decode": lambda: decoder(list(planes)).argmax(-1)}
     release = RELEASE.get(config.preset, {})
+    weights = {
+        "ours": sum(part.numel() for part in vae.parameters()),
+        "plain": parameters(vae),
+        "release": release.get("weights"),
+    }
     rows = []
     for name in ours:
         say(f"timing {name}")
@@ -125,11 +131,7 @@ def measure(config: Config) -> dict[str, Any]:
         "channels": shape.channels,
         "voxels_a_number": math.prod(clip.shape) / planes.count,
         "rollout": list(layout.shape),
-        "weights": {
-            "ours": sum(p.numel() for p in vae.parameters()),
-            "plain": parameters(vae),
-            "release": release.get("weights"),
-        },
+        "weights": weights,
         "ceilings_gflop_per_s": ceilings(config.rounds),
         "parts": rows,
         **describe(),
@@ -140,9 +142,11 @@ def table(result: dict[str, Any]) -> str:
     """The result to read."""
     weights, sizes = result["weights"], ", ".join(f"{name} {a}x{b}" for name, (a, b) in result["planes"].items())
     lines = [
-        f"{result['preset']}: {'x'.join(map(str, result['input']))} voxels to {result['channels']} channels of {sizes}",
+        f"{result['preset']}: {'x'.join(map(str, result['input']))} voxels to {result['channels']} channels of",
+        f"  {sizes}",
         f"  {result['voxels_a_number']:.1f} voxels a number; one map of {'x'.join(map(str, result['rollout']))}",
-        f"  weights: ours {weights['ours']:,}, with those without effect {weights['plain']:,}, release {weights['release'] or '-'}",
+        f"  weights: ours {weights['ours']:,}, with the release's idle ones {weights['plain']:,},"
+        f" release {weights['release'] or '-'}",
         *(f"  {name}: {rate:.0f} GFLOP/s" for name, rate in result["ceilings_gflop_per_s"].items()),
         f"  {'':16}{'GFLOP':>8}{'s':>9}{'cpu s':>9}{'GFLOP/s':>9}{'times ours':>12}{'in cpu s':>10}",
     ]

@@ -1,13 +1,13 @@
 """The ablations of DynamicCity's VAE on our scenes: Projection Module or means, Expansion & Squeeze or per-point queries.
 
     python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/dynamiccity --steps 2000
-    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out /tmp/ablation --steps 2 --clips 1    # does it run
+    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/try --steps 2 --clips 1
 
-Four VAEs of one preset, which differ in nothing else, are trained on the same clips for as many steps; their latent planes are of
-one size. Each is trained by a process of its own, and a run that was stopped goes on where it was. Then each reconstructs the
-same clips of held-out scenes. Printed for each: weights, mIoU over classes and IoU of occupied cells, seconds of a training
-step and the memory it takes. Steps are timed afterwards, the four in turn, since they were not all trained beside the same
-neighbours; memory is the highest that a process of its own had while it did one, less what it had before.
+Four VAEs of one preset, which differ in nothing else, are trained on the same clips for as many steps; their planes are of
+one size. Each is trained by a process of its own, and a run that was stopped goes on where it was. Then each reconstructs
+the same clips of held-out scenes. Printed for each: weights, mIoU over classes and IoU of occupied cells, seconds of a
+training step and the memory it takes. Steps are timed afterwards, the four in turn, since they were not all trained beside
+the same neighbours; memory is the highest that a process of its own had while it did one, less what it had before.
 """
 
 from __future__ import annotations

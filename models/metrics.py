@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.warp import UNKNOWN, warp
-from scenes.grid import AGENTS, Grid
+from scenes.grid import Grid, is_agent
 
 
 def confusion(truth: Tensor, prediction: Tensor, num_classes: int, mask: Tensor | None = None) -> Tensor:
@@ -85,9 +85,14 @@ def class_histogram(occupancy: Tensor, num_classes: int) -> Tensor:
 
 def histogram_distance(a: Tensor, b: Tensor) -> float:
     """Total variation distance, 0 to 1, between two class histograms (C,), free space left out; 1 if one is empty."""
-    if bool(a[:-1].any()) != bool(b[:-1].any()):
+    return share_distance(a[:-1], b[:-1])
+
+
+def share_distance(a: Tensor, b: Tensor) -> float:
+    """Total variation distance, 0 to 1, between two histograms (bins,) of counts, each taken as shares; 1 if one is empty."""
+    if bool(a.any()) != bool(b.any()):
         return 1.0
-    share = [counts[:-1].to(torch.float64) / counts[:-1].sum().clamp(min=1) for counts in (a, b)]
+    share = [counts.to(torch.float64) / counts.sum().clamp(min=1) for counts in (a, b)]
     return float((share[0] - share[1]).abs().sum() / 2)
 
 
@@ -95,19 +100,26 @@ def flicker_counts(frames: Tensor, motion: Tensor, grid: Grid, chunk_frames: int
     """Static cells that change from frame to frame after carrying along the ego's motion: int64 (2, 2).
 
     frames: uint8 (B, N + 1, X, Y, Z), the first of them the frame before a chunk border. motion: (B, N, 3) into frames 1 to N.
-    Rows of the result: transitions within a chunk, transitions across a chunk border. Columns: cells that changed class, cells
-    that count. A cell counts if the frame before saw it, neither frame has an agent there, and not both are free.
+    Rows of the result: transitions within a chunk, transitions across a chunk border. Columns as in `change_counts`.
+    """
+    counts = change_counts(frames, motion, grid).sum(0)
+    border = torch.arange(len(counts), device=frames.device) % chunk_frames == 0
+    return torch.stack([counts[rows].sum(0) for rows in (~border, border)])
+
+
+def change_counts(frames: Tensor, motion: Tensor, grid: Grid, *, agents: bool = False) -> Tensor:
+    """Cells that change with each transition after carrying along the ego's motion, and cells that count: int64 (B, N, 2).
+
+    frames: uint8 (B, N + 1, X, Y, Z). motion: (B, N, 3) into frames 1 to N. A cell counts if the frame before saw it, not both
+    frames are free there, and neither has an agent, unless `agents` asks for those cells too.
     """
     batch, count = motion.shape[:2]
     if frames.shape[:2] != (batch, count + 1):
-        raise ValueError(f"flicker_counts: {count} motions need {count + 1} frames, found {tuple(frames.shape[:2])}")
+        raise ValueError(f"change_counts: {count} motions need {count + 1} frames, found {tuple(frames.shape[:2])}")
     before = warp(frames[:, :-1].reshape(-1, *grid.shape), motion.reshape(-1, 3), grid).reshape(batch, count, -1)
     after = frames[:, 1:].reshape(batch, count, -1)
-    moving = torch.zeros(256, dtype=torch.bool, device=frames.device)
-    moving[list(AGENTS)] = True
-    static = (before != UNKNOWN) & ~moving[before.int()] & ~moving[after.int()]
-    counts = static & ((before != grid.free) | (after != grid.free))
-    changed = (counts & (before != after)).sum((0, 2))
-    border = torch.arange(count, device=frames.device) % chunk_frames == 0
-    total = counts.sum((0, 2))
-    return torch.stack([torch.stack((changed[rows].sum(), total[rows].sum())) for rows in (~border, border)])
+    counts = (before != UNKNOWN) & ((before != grid.free) | (after != grid.free))
+    if not agents:
+        counts &= ~(is_agent(before) | is_agent(after))
+    changed = counts & (before != after)
+    return torch.stack((changed.sum(-1), counts.sum(-1)), dim=-1)

@@ -47,12 +47,13 @@ def _described(model: WorldModel | ChunkTokenizer | AgentFlow) -> tuple[str, dic
         return "tokenizer", {"grid": asdict(model.grid), "tokenizer": asdict(model.cfg)}
     for kind, (build, _) in WORLD_MODELS.items():
         if type(model) is build:
-            return kind, asdict(model.cfg)
+            config: Any = model.cfg
+            return kind, asdict(config)
     raise TypeError(f"save_pretrained: expected a world model of kind {list(WORLD_MODELS)}, found {type(model).__name__}")
 
 
 def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> WorldModel:
-    """World model of any kind by the name of bundled weights ("mini"), a folder, or an id of the Hugging Face hub ("owner/name").
+    """World model of any kind by the name of bundled weights ("mini"), a folder, or an id of the Hugging Face hub.
 
     Raises ValueError where the folder holds something else, such as a tokenizer alone.
     """

@@ -15,6 +15,7 @@ from models.conditioning import KNOWN_PARTS, Conditioner, Conditions, history_co
 from models.flow import Toward, sample
 from models.interface import Chunk, Rollout, WorldModel
 from models.layers import working_dtype
+from models.standing import keep_standing, nothing_stands, remember_standing
 from models.tokenizer import STRIDE, ChunkTokenizer, TokenizerConfig
 from models.transformer import KeyValues, TransformerConfig, Window, WorldTransformer
 from scenes.grid import MINI, Grid, check_occupancy
@@ -48,7 +49,8 @@ class LearnedWorldModel(WorldModel):
 
     A step: the agents' flow says how the agents of the last frame move on; that frame is carried along, agents driving, the
     rest rigid; the transformer samples what changes against it, with the past cached as keys and values; the sample is snapped
-    to codes and decoded with the carried frame at hand. What is then shown is encoded once more and written into the cache.
+    to codes and decoded with the carried frame at hand, and what stood in the history still stands. What is then shown is
+    encoded once more and written into the cache.
     """
 
     def __init__(self, cfg: WorldModelConfig) -> None:
@@ -130,6 +132,7 @@ class LearnedWorldModel(WorldModel):
         rollout["cache_poses"][:, -chunks:], rollout["cached"][:, -chunks:] = poses, True
         rollout["codes"] = codes.reshape(batch, chunks, *self.tokenizer.token_shape)[:, -1].clone()
         see(rollout, occupancy, motion, self.flow)
+        remember_standing(rollout, occupancy[:, -1], self.grid)
         return rollout
 
     @torch.no_grad()
@@ -157,7 +160,7 @@ class LearnedWorldModel(WorldModel):
         draw = Draw(rollout["seeds"], rollout["step"], 0)
         latents = sample(predict, draw, self.denoising_steps).unflatten(1, self.tokens)
         _, snapped = self.tokenizer.snap(latents)
-        voxels = self.blend(self.tokenizer.decoder, snapped, carried)
+        voxels = keep_standing(rollout, self.blend(self.tokenizer.decoder, snapped, carried), motion, self.grid)
         codes, shown = self.tokenizer.snap(self.tokenizer.encode(voxels))
         ones = torch.ones(batch, 1, device=motion.device)
         written, _ = self.write(shown.flatten(1, 2).unsqueeze(1), cond, ones, window, contexts)
@@ -191,6 +194,7 @@ class LearnedWorldModel(WorldModel):
                 "cached": torch.zeros(batch, cfg.window, dtype=torch.bool, device=device),
                 "codes": torch.zeros(batch, *self.tokenizer.token_shape, dtype=torch.int16, device=device),
                 **empty_past(self.flow, batch, device),
+                **nothing_stands(self.grid, batch, device),
                 "seeds": seeds.to(device, torch.int64).clone(),
                 "step": torch.zeros(batch, dtype=torch.int64, device=device),
             }

@@ -13,12 +13,15 @@ from pathlib import Path
 COMMANDS = (
     "demo",
     "play",
+    "generate",
     "make-scenes",
     "train-tokenizer",
     "train-agent-flow",
     "train-world-model",
     "train-agent",
     "evaluate",
+    "train-features",
+    "measure-clips",
 )
 EXTRAS = {
     "stable_baselines3": "agents",

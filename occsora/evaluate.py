@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ class Evaluate:
     """Settings of the evaluation."""
 
     planners: tuple[str, ...] = ("cv", "idm")
-    """Who drives: names of planners, ppo:FILE.zip, or module:object for your own."""
+    """Who drives: names of planners, ppo:FILE.zip, or module:object for your own; NAME=PLANNER calls it NAME in the tables."""
     worlds: tuple[str, ...] = ("dream",)
     """Where: dream, reference (true dynamics), warp (the rigid baseline). The first is compared with the others."""
     episodes: int = 20
@@ -75,7 +76,7 @@ def run(config: Evaluate) -> None:
     jobs = plan(config)
     with _progress(console) as bar:
         paths = _drive(config, jobs, _counter(bar, "driving", len(jobs)))
-        found = score_all(config.worlds, config.planners, paths, _counter(bar, "scoring", len(jobs)))
+        found = score_all(config.worlds, named(config.planners), paths, _counter(bar, "scoring", len(jobs)))
         cases = _counterfactuals(config, bar)
         told = results.as_json(found) | {"counterfactuals": optimism.as_json(cases)}
         report = config.out / "report.html"
@@ -102,9 +103,24 @@ def plan(config: Evaluate) -> list[Job]:
     return [
         Job(world, planner, place, settings, config.threads)
         for world in config.worlds
-        for planner in config.planners
+        for planner in named(config.planners)
         for place in starts
     ]
+
+
+def named(planners: tuple[str, ...]) -> dict[str, str]:
+    """By planner, as `agents.load.make_planner` takes it, what it is called: what stands before "=", or the planner itself.
+
+    Raises ValueError where two are called the same, or one is there twice.
+    """
+    names: dict[str, str] = {}
+    for given in planners:
+        found = re.fullmatch(r"([\w. -]+)=(.+)", given)
+        name, planner = found.groups() if found else (given, given)
+        if planner in names or name in names.values():
+            raise ValueError(f"--planners: expected different ones, found {name} = {planner} beside {' '.join(planners)}")
+        names[planner] = name
+    return names
 
 
 def _world_settings(config: Evaluate) -> WorldSettings:
@@ -119,6 +135,7 @@ def _check(config: Evaluate) -> None:
         given = getattr(config, name)
         if not given or len(set(given)) < len(given):
             raise ValueError(f"--{name}: expected one or more different ones, found {' '.join(given) or 'none'}")
+    named(config.planners)
     for name, least in (("episodes", 1), ("counterfactuals", 0), ("films", 0), ("workers", 0), ("threads", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"--{name}: expected {least} or more, found {getattr(config, name)}")
@@ -137,7 +154,7 @@ def _apart(config: Evaluate) -> bool:
 
 def _check_planners(config: Evaluate, settings: WorldSettings, place: StartState) -> None:
     """Make each planner once, so that a wrong name shows before hours are driven."""
-    for name in config.planners:
+    for name in named(config.planners):
         try:
             planner = make_planner(name)
             env = open_world(config.worlds[0], settings, interface_of(planner))

@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 import tyro
 
 from occsora.fill_store import Recording, fill, open_or_create
+from scenes import carlasc, occ3d_nuscenes, occ3d_waymo
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
 from scenes.grid import CARLASC, MINI, OCC3D, Grid
 from scenes.occ3d import Mask
+from scenes.scene_file import load_scenes, scene_paths
 
 _GRIDS = {"mini": MINI, "occ3d": OCC3D, "carlasc": CARLASC}
 
@@ -122,8 +124,6 @@ class RenderedClip:
 
     def load(self) -> Clip:
         """Render it."""
-        from scenes import carlasc
-
         item = _scene_clips(self.config)[self.index]
         occupancy = item["occupancy"]
         if self.config.grid == "carlasc":
@@ -133,8 +133,6 @@ class RenderedClip:
 
 @lru_cache(maxsize=1)
 def _scene_clips(config: MakeScenesClips) -> SceneClips:
-    from scenes.scene_file import load_scenes
-
     scenes, grid = load_scenes(config.scenes), _GRIDS[config.grid]
     return SceneClips(scenes, grid, config.dt, config.frames, seed=config.seed, counterfactual=config.counterfactual)
 
@@ -157,8 +155,6 @@ def make_clips(config: MakeClips) -> ClipStore:
 
 
 def _recordings(config: MakeClips) -> Sequence[Recording]:
-    from scenes import carlasc, occ3d_nuscenes, occ3d_waymo
-
     if isinstance(config, MakeScenesOcc3D):
         return occ3d_nuscenes.recordings(config.root, config.nuscenes, config.split, config.mask)
     if isinstance(config, MakeScenesCarlaSC):
@@ -171,15 +167,16 @@ def _recordings(config: MakeClips) -> Sequence[Recording]:
 
 
 def _about(config: MakeClips) -> dict[str, str | int | float]:
-    """What must be the same for all clips of a store."""
+    """What must be the same for all clips of a store; the split too, or what is held out would be trained on."""
     if isinstance(config, MakeScenesOcc3D):
-        return {"data": "occ3d-nuscenes", "mask": config.mask}
+        return {"data": "occ3d-nuscenes", "split": config.split, "mask": config.mask}
     if isinstance(config, MakeScenesCarlaSC):
-        return {"data": "carlasc"}
+        return {"data": "carlasc", "split": config.split}
     if isinstance(config, MakeScenesOcc3DWaymo):
-        return {"data": "occ3d-waymo", "mask": config.mask, "classes": config.classes}
+        return {"data": "occ3d-waymo", "split": config.split, "mask": config.mask, "classes": config.classes}
     return {
         "data": "rendered",
+        "scenes": len(scene_paths(config.scenes)),  # clip i is drawn from all of them
         "frames": config.frames,
         "dt": config.dt,
         "counterfactual": config.counterfactual,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium
 from rich.console import Console
@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
-from agents.checkpoint import History, newest, restore, save_agent
+from agents.checkpoint import History, newest, restore, save_policy
 from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
 from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
@@ -63,6 +63,9 @@ class TrainAgent:
     """Episodes of each evaluation; 0 for none."""
     final_episodes: int = 3
     """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
+    penalty: float = 5.0
+    """Weight of a collision, of leaving the road and of leaving the route in the reward that it learns from. The environment's
+    own weights, by which it is evaluated, are 20 and 10; with these it learns to stand still before it learns to drive."""
     learning_rate: float | None = None
     """Step size of the optimizer at the start; it falls linearly to a tenth. By default that of the algorithm's settings."""
     seed: int = 0
@@ -87,7 +90,8 @@ def run(config: TrainAgent) -> None:
         )
     done = 0 if checkpoint is None else int(checkpoint.stem.split("_")[-2])
     config.out.mkdir(parents=True, exist_ok=True)
-    env = make_worlds(config, config.num_envs, config.scenes)
+    penalties = dict.fromkeys(("collision", "offroad", "offroute"), config.penalty)
+    env = make_worlds(config, config.num_envs, config.scenes, weights=penalties)
     agent = make_agent(
         config.algo,
         ScaledReward(env, REWARD_SCALE),
@@ -101,7 +105,7 @@ def run(config: TrainAgent) -> None:
     )
     history = History() if checkpoint is None else restore(agent, checkpoint, _lasting(config))
     _learn(config, agent, history, console)
-    path = save_agent(agent, config.out / f"{config.algo}.zip")
+    path = save_policy(agent, config.out / f"{config.algo}.zip")
     env.close()
     _show(config, history, path, console)
     if config.final_episodes:
@@ -115,19 +119,21 @@ def _check(config: TrainAgent) -> None:
     for name in ("evaluation_episodes", "final_episodes"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')}: expected 0 or more, found {getattr(config, name)}")
+    if not config.penalty >= 0:
+        raise ValueError(f"--penalty: expected 0 or more, found {config.penalty}")
     if config.algo == "sac" and config.action == "discrete":
         raise ValueError("--action: SAC needs 'control' actions, found 'discrete'")
     if config.held_out is not None and not config.held_out.exists():
         raise FileNotFoundError(f"--held-out: {config.held_out} does not exist")
 
 
-def _lasting(config: TrainAgent) -> dict[str, str | int]:
+def _lasting(config: TrainAgent) -> dict[str, str | float]:
     """What a resumed training has to share with the one before."""
-    return {name: getattr(config, name) for name in ("algo", "world", "observation", "action", "num_envs", "seed")}
+    return {name: getattr(config, name) for name in ("algo", "world", "observation", "action", "num_envs", "penalty", "seed")}
 
 
-def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None) -> VecMonitor:
-    """A batch of worlds as stable-baselines3 takes it."""
+def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settings: Any) -> VecMonitor:
+    """A batch of worlds as stable-baselines3 takes it; `settings` are those of `gymnasium.make_vec`."""
     worlds = gymnasium.make_vec(
         WORLDS[config.world],
         num_envs=num_envs,
@@ -137,6 +143,7 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None) -> VecMo
         action=config.action,
         device=config.device,
         bank_size=config.starts,
+        **settings,
     )
     return VecMonitor(Sb3VecEnv(worlds))
 

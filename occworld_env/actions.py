@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,10 +71,14 @@ def control_command(action: Tensor, config: EnvConfig) -> Command:
 
 
 def trajectory_scale(frames: int, frame_dt: float, config: EnvConfig, device: torch.device | str = "cpu") -> Tensor:
-    """Poses (F, 3), metres and radians in the ego frame at the step's start, that a `trajectory` action of ones asks for."""
+    """Poses (F, 3), metres and radians in the ego frame at the step's start, that a `trajectory` action of ones asks for.
+
+    Yaw ends at pi, beyond which a heading would have two names; the distance to the side where no car can be further away.
+    """
     time = torch.arange(1, frames + 1, dtype=torch.float64, device=device) * frame_dt
-    reach = (time * config.bicycle.max_speed, 0.5 * config.max_lateral_acceleration * time**2, time * MAX_YAW_RATE)
-    return torch.stack(reach, dim=-1)
+    ahead = time * config.bicycle.max_speed
+    aside = (0.5 * config.max_lateral_acceleration * time**2).minimum(ahead)
+    return torch.stack((ahead, aside, (time * MAX_YAW_RATE).clamp(max=math.pi)), dim=-1)
 
 
 def trajectory_action(poses: Tensor, frame_dt: float, config: EnvConfig) -> Tensor:

@@ -45,6 +45,7 @@ class OccSoraEnv(gym.Env[dict[str, np.ndarray], Any]):
         )
         self.action_space = action_space(self.simulator)
         self.observation_space = observation_space(self.simulator)  # type: ignore[assignment]
+        self.metadata = self.metadata | {"render_fps": 1 / self.simulator.step_seconds}  # type: ignore[misc]
         self.picture = Picture(self.simulator, render_mode == "human")
 
     def _make_simulator(self, *arguments: Any, **named: Any) -> Simulator:

@@ -18,7 +18,7 @@ class ComfortBounds:
     """The six bounds of nuPlan's `ego_is_comfortable`.
 
     nuPlan smooths by Savitzky-Golay filters over a whole drive. Here accelerations and yaw rate are taken at each integration
-    step, and jerk and yaw acceleration are the change over an environment step, divided by its length.
+    step, and jerk and yaw acceleration are the largest change over half a second, divided by it.
 
     Attributes:
         braking: least longitudinal acceleration, m/s^2.
@@ -40,23 +40,29 @@ class ComfortBounds:
 
 
 NUPLAN = ComfortBounds()
+_SPAN = 0.5  # seconds over which jerk and yaw acceleration are taken; the whole step where that is shorter
 
 
 def discomfort(start: Vehicle, path: Path, bounds: ComfortBounds = NUPLAN) -> Tensor:
     """How far the bounds are exceeded in a step, float64 (B,): 0 inside all, 1 where each is exceeded by its own size."""
-    time = path.dt * path.speed.shape[1]
-    end = path.end()
+    count = path.speed.shape[1]
+    span = min(max(round(_SPAN / path.dt), 1), count)
     lateral = path.speed * path.yaw_rate
-    jerk = (end.acceleration - start.acceleration) / time
-    side_jerk = (lateral[:, -1] - start.speed * start.yaw_rate) / time
+
+    def change(before: Tensor, along: Tensor) -> Tensor:
+        """What a quantity, (B,) at the start and (B, S) along the path, changes by from each span to the next, per second."""
+        ends = torch.cat((before.unsqueeze(1), along[:, span - 1 :: span]), dim=1)
+        return ends.diff(dim=1) / (span * path.dt)
+
+    jerk, side_jerk = change(start.acceleration, path.acceleration), change(start.speed * start.yaw_rate, lateral)
     longitudinal = torch.maximum(path.acceleration / bounds.acceleration, path.acceleration / bounds.braking)
     parts = (
         longitudinal.amax(-1),
         lateral.abs().amax(-1) / bounds.lateral,
-        torch.hypot(jerk, side_jerk) / bounds.jerk,
-        jerk.abs() / bounds.longitudinal_jerk,
+        torch.hypot(jerk, side_jerk).amax(-1) / bounds.jerk,
+        jerk.abs().amax(-1) / bounds.longitudinal_jerk,
         path.yaw_rate.abs().amax(-1) / bounds.yaw_rate,
-        (end.yaw_rate - start.yaw_rate).abs() / time / bounds.yaw_acceleration,
+        change(start.yaw_rate, path.yaw_rate).abs().amax(-1) / bounds.yaw_acceleration,
     )
     return (torch.stack(parts, dim=-1) - 1.0).clamp(0.0, 1.0).mean(-1)
 

@@ -158,6 +158,9 @@ class StartBank:
         first, last = self._span(key.scene, key.ego)
         if not first - 1e-6 <= key.start <= last + 1e-6:
             where = f"{scene.name}, ego {scene.tracks.ids[key.ego]}"
+            if last < first:
+                there, needed = last - first + self.history, f"{self.history:.2f} s of history"
+                raise UnusableStartError(f"{where}: is there for {there:.2f} s, and the world model needs {needed}")
             raise UnusableStartError(f"{where}: expected a start from {first:.2f} s to {last:.2f} s, found {key.start:.2f} s")
         times = key.start + model.dt * torch.arange(1 - model.history_frames, 1, dtype=torch.float64)
         poses = scene.ego_poses(key.ego, times.clamp(min=0.0)).cpu()

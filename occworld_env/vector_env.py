@@ -61,6 +61,7 @@ class OccSoraVectorEnv(VectorEnv[dict[str, np.ndarray], Any, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.single_observation_space = observation_space(self.simulator)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.metadata = self.metadata | {"render_fps": 1 / self.simulator.step_seconds}  # type: ignore[misc]
         self.pictures = [Picture(self.simulator, False, world) for world in range(num_envs)]
 
     def _make_simulator(self, *arguments: Any, **named: Any) -> Simulator:

@@ -1,7 +1,8 @@
 """Ego paths through a scene: the recorded one, and others that leave it by braking, accelerating, swerving, crashing.
 
 Models trained on recorded driving alone dream safe outcomes of unsafe actions. But the agents of a scene follow fixed tracks
-and do not react, so a path is used for two seconds at most after it has left the recorded one, and it ends at an impact.
+and do not react, so a path is used for two seconds at most after it has left the recorded one, and it ends at an impact, or
+where it is asked to go on, soon after.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class EgoPath:
         times: seconds, float64 (T,).
         kind: how the path was made.
         departed_at: time in seconds at which it leaves the recorded path, or None.
-        impact: whether it ends by hitting something.
+        impact: whether it hits something.
     """
 
     poses: Tensor
@@ -81,39 +82,47 @@ def recorded_path(scene: Scene, ego: int, start_time: float, frames: int, dt: fl
 
 
 def counterfactual_path(
-    scene: Scene, ego: int, start_time: float, frames: int, dt: float, kind: PathKind, generator: np.random.Generator
+    scene: Scene,
+    ego: int,
+    start_time: float,
+    frames: int,
+    dt: float,
+    kind: PathKind,
+    generator: np.random.Generator,
+    beyond: float = 0.0,
 ) -> EgoPath:
     """A path of `frames` poses, dt seconds apart, that follows track `ego` and leaves it in its last two seconds.
 
     The moment of departure and how it is driven are drawn from `generator`. The path ends by `start_time + (frames - 1) * dt`,
-    or earlier, at an impact; then it also begins earlier, by two seconds at most. For `PathKind.RECORDED` it is the recorded
-    path. Raises ValueError if the ego is not there from two seconds before `start_time` to that end.
+    or `beyond` seconds after an impact before that, as if nothing had been hit; it begins that much earlier or later. For
+    `PathKind.RECORDED` it is the recorded path. Raises ValueError if the ego is not there from two seconds before `start_time`
+    to the latest such end.
     """
     if kind is PathKind.RECORDED:
         return recorded_path(scene, ego, start_time, frames, dt)
     latest = start_time + (frames - 1) * dt
     first, last = scene.ego_span(ego)
-    if start_time - HORIZON < first - 1e-6 or latest > last + 1e-6:
+    if start_time - HORIZON < first - 1e-6 or latest + beyond > last + 1e-6:
         raise ValueError(
-            f"track {ego} is there from {first:g} to {last:g} s; a path from {start_time:g} to {latest:g} s needs it"
+            f"track {ego} is there from {first:g} to {last:g} s; a path from {start_time:g} to {latest + beyond:g} s needs it"
             f" from {start_time - HORIZON:g} s on"
         )
     least = _TO_HIT if kind is PathKind.HIT else _NOTICEABLE
     departure = latest - min(generator.uniform(least, HORIZON), latest - start_time)
-    driven = _drive(scene, ego, departure, kind, generator)
+    driven = _drive(scene, ego, departure, kind, generator, HORIZON + beyond)
     moments = departure + torch.arange(len(driven), dtype=torch.float64) * STEP
     struck = first_impact(scene, driven, moments, ego)
-    end = latest if struck is None else min(latest, float(moments[struck]))
+    impact = struck is not None and float(moments[struck]) <= latest
+    end = float(moments[struck]) + beyond if struck is not None and impact else latest
     times = end - torch.arange(frames - 1, -1, -1, dtype=torch.float64) * dt
     recorded = scene.ego_poses(ego, times).cpu()
     after = times > departure
     poses = torch.where(after[:, None], interpolate(driven, (times - departure) / STEP), recorded)
-    impact = struck is not None and end == float(moments[struck])
     return EgoPath(poses.to(scene.tracks.poses.device), times, kind, departure, impact)
 
 
-def _drive(scene: Scene, ego: int, departure: float, kind: PathKind, generator: np.random.Generator) -> Tensor:
-    """World poses (N, 3) of the rear axle, STEP apart, from the moment of departure on."""
+def _drive(scene: Scene, ego: int, departure: float, kind: PathKind, generator: np.random.Generator, seconds: float) -> Tensor:
+    """World poses (N, 3) of the rear axle, STEP apart, for some seconds from the moment of departure on."""
     before = torch.tensor([departure - STEP, departure], dtype=torch.float64)
     poses = scene.ego_poses(ego, before).cpu()
     move = relative(poses[0], poses[1])
@@ -121,7 +130,7 @@ def _drive(scene: Scene, ego: int, departure: float, kind: PathKind, generator: 
     bicycle = Bicycle(max_speed=max(20.0, ride.speed))
     driver = _driver(scene, ego, ride, kind, generator)
     path = [ride.pose]
-    for step in range(1, round(HORIZON / STEP) + 1):
+    for step in range(1, math.ceil(seconds / STEP - 1e-9) + 1):
         acceleration, curvature = driver(ride)
         bound = _SIDEWAYS / max(ride.speed, 1.0) ** 2
         steering = math.atan(bicycle.wheelbase * min(max(curvature, -bound), bound))

@@ -59,10 +59,10 @@ def render_static(static: StaticWorld, poses: Tensor, grid: Grid) -> Tensor:
     cell, inside = (i * static.ground.shape[1] + j).reshape(-1), inside.reshape(-1)
     occupancy = torch.full((frames * nx * ny, nz), FREE, dtype=torch.uint8, device=poses.device)
     occupancy[:, grid.ground_index] = static.ground.reshape(-1)[cell].masked_fill(~inside, FREE)
-    for layer in range(static.standing.shape[0]):
-        standing = static.standing[layer].reshape(-1)[cell]
+    for layer, shown in enumerate(static.shown(cell, grid.voxel)):
+        standing = static.standing[layer].reshape(-1)[shown]
         column = ((standing != FREE) & inside).nonzero().squeeze(1)
-        bottom, top = (heights[layer].reshape(-1)[cell[column]] / 10 for heights in (static.bottom, static.top))
+        bottom, top = (heights[layer].reshape(-1)[shown[column]] / 10 for heights in (static.bottom, static.top))
         fill = _filled(bottom, top, grid)
         occupancy[column] = torch.where(fill, standing[column][:, None], occupancy[column])
     return occupancy.reshape(frames, nx, ny, nz)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from scenes.grid import CLASSES, FREE
 from scenes.motion import compose, interpolate
+from scenes.widen import widen
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,28 @@ class StaticWorld:
         inside = ((index >= 0) & (index < size)).all(-1)
         index = index.clamp(min=0).minimum(size - 1)
         return index[..., 0], index[..., 1], inside
+
+    def shown(self, cell: Tensor, voxel: float) -> Iterator[Tensor]:
+        """For each layer the cells that voxel columns show whose middles are in `cell`, both flat indices.
+
+        They are these cells themselves, or, beside a thing that is thinner than a voxel of this edge length in metres, that
+        thing: it is widened to a voxel.
+        """
+        width, columns = math.ceil(voxel / self.cell - 1e-6), self.ground.shape[1]
+        if width == 1:
+            yield from [cell] * len(self.standing)
+            return
+        if width not in self._widened:
+            self._widened[width] = widen(self.standing, width).flatten(1)
+        back = torch.arange(width, device=cell.device)
+        steps = (back[:, None] * columns + back).flatten()
+        for codes in self._widened[width]:
+            yield cell - steps[codes[cell].int()]
+
+    @cached_property
+    def _widened(self) -> dict[int, Tensor]:
+        """By number of cells, see `widen`; made when first asked for."""
+        return {}
 
 
 @dataclass(frozen=True)

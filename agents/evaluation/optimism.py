@@ -1,8 +1,10 @@
 """Does the dream show what goes wrong? Ego paths that crash or leave the road, fed through it, and what it makes of them.
 
 The truth is the scene played again: its agents follow their recorded tracks and do not react, which holds for the two seconds
-that a counterfactual path lasts after it has left the recorded one. Truth and dream are judged alike, by the collision and
-off-road geometry of the environment on voxels: those rendered from the scene, and those that the world model imagines.
+that a counterfactual path lasts after it has left the recorded one. Where it hits something it goes on for one more step of
+the environment, which drives a step to its end as well: at its first touch the car overlaps the other by less than a voxel, and
+whether voxels show that is a matter of rounding. Truth and dream are judged alike, by the collision and off-road geometry of
+the environment on voxels: those rendered from the scene, and those that the world model imagines.
 """
 
 from __future__ import annotations
@@ -135,12 +137,12 @@ def _draw_path(simulator: Simulator, scene: Scene, rng: np.random.Generator) -> 
         return None
     ego = egos[int(rng.integers(len(egos)))]
     first, last = scene.ego_span(ego)
-    earliest, latest = first + HORIZON, last - (frames - 1) * model.dt
+    earliest, latest = first + HORIZON, last - (frames - 1) * model.dt - simulator.step_seconds
     if latest < earliest:
         return None
     start = float(rng.uniform(earliest, latest))
     kind = PERTURBED[int(rng.integers(len(PERTURBED)))]
-    path = counterfactual_path(scene, ego, start, frames, model.dt, kind, rng)
+    path = counterfactual_path(scene, ego, start, frames, model.dt, kind, rng, beyond=simulator.step_seconds)
     speed = float((path.poses[1, :2] - path.poses[0, :2]).norm()) / model.dt
     return (ego, path) if speed >= config.min_speed else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,14 +92,18 @@ class Results:
 
 
 def score_all(
-    worlds: tuple[str, ...], planners: tuple[str, ...], paths: list[Path], done: Callable[[int], None] = lambda _: None
+    worlds: tuple[str, ...], names: Mapping[str, str], paths: list[Path], done: Callable[[int], None] = lambda _: None
 ) -> Results:
-    """Score the episodes of an evaluation, file by file; done is told of each."""
+    """Score the episodes of an evaluation, file by file.
+
+    names: what each planner, as it was driven, is called in the results. done: told of each episode.
+    """
+    planners = tuple(names.values())
     table: dict[tuple[str, str], list[Result]] = {(world, planner): [] for world in worlds for planner in planners}
     for path in paths:
         episode = load_episode(path)
-        result = Result(episode.world, episode.planner, episode.place, score_episode(episode), path)
-        table[episode.world, episode.planner].append(result)
+        result = Result(episode.world, names[episode.planner], episode.place, score_episode(episode), path)
+        table[result.world, result.planner].append(result)
         done(1)
     for row in table.values():
         row.sort(key=lambda result: result.place.number)

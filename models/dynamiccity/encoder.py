@@ -49,8 +49,8 @@ class Encoder(nn.Module):
             for encoder, features in zip((self.space, self.time), found, strict=True):
                 features.append(encoder(volume).permute(0, 2, 3, 4, 1))
         space, time = (torch.cat(features) for features in found)
-        for features in (space, time):
-            if features.requires_grad:
+        for whole in (space, time):
+            if whole.requires_grad:
                 # Gradients in the order that the projections leave them in come out wrong at the embedding (torch 2.13, CPU).
-                features.register_hook(Tensor.contiguous)
+                whole.register_hook(Tensor.contiguous)
         return space.unflatten(0, occupancy.shape[:2]), time.unflatten(0, occupancy.shape[:2])

@@ -38,7 +38,7 @@ class VaeLossConfig:
 
 
 def reference_class_weights(frequency: Tensor) -> Tensor:
-    """Weights (C,) of the cross entropy, (largest share / share)^(1/3), from class shares (C,); 1 for a class that is absent."""
+    """Weights (C,) of the cross entropy, (largest share / share)^(1/3), from class shares (C,); 1 for an absent class."""
     weights = (frequency.max() / frequency.clamp(min=1e-9)).pow(1 / 3)
     return torch.where(frequency > 0, weights, torch.ones_like(weights))
 

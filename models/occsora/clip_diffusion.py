@@ -25,7 +25,7 @@ class ClipDiffusionConfig:
         scale: latents are divided by it before they are noised. Their root mean square in the training set, so that they have
             size one; the release divides by 10.
         largest: size of the largest element of the training set's latents after that. As `SamplerConfig.limit` it keeps short
-            samplers from running away: the data predicted from pure noise are off by 158 times the error of the noise.
+            samplers from running away: the data predicted from pure noise are off by 157 times the error of the noise.
         transformer: shape of the transformer.
         withheld: share of training samples that did not learn of their trajectory; guidance needs some.
     """

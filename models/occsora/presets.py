@@ -1,4 +1,4 @@
-"""Named world models of OccSora's kind: tokenizer, transformer and how each is trained, with the rows of the paper's table 3."""
+"""Named world models of OccSora's kind: tokenizer, transformer and how each is trained; the rows of table 3 among them."""
 
 from __future__ import annotations
 
@@ -57,11 +57,13 @@ def _world(name: str, clips: OccSoraPreset) -> WorldPreset:
 
 def _without(condition: str) -> dict[str, WorldPreset]:
     """The rows of table 3 that are about the transformer: it is not told the step, or not the trajectory."""
-    switch = {"no-timestep": {"timestep_embedding": False}, "no-trajectory": {"trajectory": False}}[condition]
-    bases = {name: _world(name, TOKENIZERS[name]) for name in ("occsora", "occsora-small")}
-    return {
-        f"{name}-{condition}": replace(base, transformer=replace(base.transformer, **switch)) for name, base in bases.items()
-    }
+    presets = {}
+    for name in ("occsora", "occsora-small"):
+        base = _world(name, TOKENIZERS[name])
+        step, path = (condition != left_out for left_out in ("no-timestep", "no-trajectory"))
+        transformer = replace(base.transformer, timestep_embedding=step, trajectory=path)
+        presets[f"{name}-{condition}"] = replace(base, transformer=transformer)
+    return presets
 
 
 WORLD_PRESETS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from models.occsora.pretrained_diffusion import load_diffusion
 from models.occsora.presets import WorldPreset
+from models.occsora.pretrained_diffusion import load_diffusion
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.train_diffusion import train_diffusion
 from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
@@ -36,8 +36,9 @@ def train_world_model(
     if tokenizer.grid != preset.clips.grid or tokenizer.cfg != preset.clips.tokenizer:
         expected = f"a tokenizer of the preset, {preset.clips.tokenizer} on {preset.clips.grid.shape}"
         raise ValueError(f"tokenizer: expected {expected}, found {tokenizer.cfg} on {tokenizer.grid.shape}")
-    settings = {"dt": preset.clips.dt, "count": sequences, "withheld": withheld if preset.transformer.trajectory else 0.0}
-    part = train_diffusion(clips, tokenizer, preset.transformer, replace(cfg, out=cfg.out / DIFFUSION), **settings)
+    withheld = withheld if preset.transformer.trajectory else 0.0
+    within = replace(cfg, out=cfg.out / DIFFUSION)
+    part = train_diffusion(clips, tokenizer, preset.transformer, within, dt=preset.clips.dt, count=sequences, withheld=withheld)
     diffusion = load_diffusion(part)
     model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg))
     model.tokenizer.load_state_dict(tokenizer.state_dict())

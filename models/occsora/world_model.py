@@ -117,8 +117,10 @@ class OccSoraWorldModel(WorldModel):
             expected = f"({len(rollout)}, {self.chunk_frames}, 3)"
             raise ValueError(f"advance: expected motion {expected}, found {tuple(motion.shape)}")
         driven = torch.cat((rollout["motion"], motion.to(rollout["motion"])), dim=1)
-        known = pad(rollout["known"], (0, 1))[:, None, :, None, None]
-        window = self._sample(driven, rollout["seeds"], rollout["step"], Known(pad(rollout["latents"], (0, 0, 0, 0, 0, 1)), known))
+        history = Known(
+            values=pad(rollout["latents"], (0, 0, 0, 0, 0, 1)), mask=pad(rollout["known"], (0, 1))[:, None, :, None, None]
+        )
+        window = self._sample(driven, rollout["seeds"], rollout["step"], history)
         decoded, past = self.tokenizer.decode(window), self.history_frames
         was_shown = rollout["known"].repeat_interleave(self.chunk_frames, dim=1)[:, :, None, None, None]
         imagined = torch.where(was_shown, rollout["shown"], decoded[:, :past])
@@ -156,9 +158,8 @@ class OccSoraWorldModel(WorldModel):
 
     def _sample(self, motion: Tensor, seeds: Tensor, steps: Tensor, known: Known | None = None) -> Tensor:
         """Latents (B, c, t, h, w) of a window under motion (B, T, 3), for the decoder."""
-        settings = {"guidance": self.cfg.guidance, "steps": steps, "known": known}
-        trajectory = trajectory_from_motion(motion)
-        latents = self.diffusion.sample(trajectory, seeds, self.cfg.sampler, **settings)
+        trajectory, cfg = trajectory_from_motion(motion), self.cfg
+        latents = self.diffusion.sample(trajectory, seeds, cfg.sampler, guidance=cfg.guidance, steps=steps, known=known)
         return self._snap(latents) if self.cfg.snap else latents
 
     def _snap(self, latents: Tensor) -> Tensor:

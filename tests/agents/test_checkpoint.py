@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
@@ -16,7 +17,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.save_util import recursive_getattr
 
 from agents.algorithms import SETTINGS, LinearToTenth, make_agent
-from agents.checkpoint import History, _refill, _transitions, newest, restore, save_checkpoint
+from agents.checkpoint import History, _refill, _transitions, newest, restore, save_agent, save_checkpoint, save_policy
 
 
 class Picture(FakeImageEnv):
@@ -68,6 +69,21 @@ def test_a_checkpoint_holds_all_of_an_agent(algorithm: str, tmp_path: Path) -> N
     if algorithm == "sac":
         kept, found = (_transitions(item.replay_buffer) for item in (trained, fresh))  # type: ignore[attr-defined]
         assert all(np.array_equal(kept[name], found[name]) for name in kept)
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), [("ppo", PPO), ("sac", SAC)])
+def test_a_policy_is_saved_without_the_optimizers_memory(algorithm: str, kind: Any, tmp_path: Path) -> None:
+    trained = agent(algorithm, 0).learn(48)
+    before = trained.policy.optimizer.state if algorithm == "ppo" else trained.actor.optimizer.state  # type: ignore[attr-defined]
+    assert len(before) > 0
+    slim, whole = save_policy(trained, tmp_path / "slim.zip"), save_agent(trained, tmp_path / "whole.zip")
+    assert slim.stat().st_size < 0.6 * whole.stat().st_size
+    optimizer = trained.policy.optimizer if algorithm == "ppo" else trained.actor.optimizer  # type: ignore[attr-defined]
+    assert optimizer.state is before
+    again = kind.load(slim, env=make_vec_env(Picture, 2), device="cpu")
+    seen = again.env.observation_space.sample()
+    assert np.array_equal(again.predict(seen, deterministic=True)[0], trained.predict(seen, deterministic=True)[0])
+    again.learn(48)
 
 
 def test_another_training_is_refused(tmp_path: Path) -> None:

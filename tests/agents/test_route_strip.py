@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.route_strip import RouteStrip
-from occworld_env.observation import ROUTE_AHEAD, VECTOR_FIELDS
+from occworld_env.observation import BEV_CHANNELS, ROUTE_AHEAD, VECTOR_FIELDS
 
 HALF = 38.4  # metres, of the grid of `mini`
 
@@ -42,12 +42,20 @@ def test_cells_lie_along_the_route_and_to_its_sides(bend: float) -> None:
 
 def test_what_stands_on_the_route_is_seen_at_its_distance() -> None:
     """A block 20 m ahead on the route lights up row 20 of the middle column, and nothing far from it."""
-    image = torch.zeros(1, 1, 96, 96)
-    image[0, 0, 48 + 24 : 48 + 27, 47:50] = 1.0  # 19.2 to 21.6 m ahead
-    strip = RouteStrip(1, 4)
+    image = torch.zeros(1, len(BEV_CHANNELS), 96, 96)
+    image[0, BEV_CHANNELS.index("vehicle"), 48 + 24 : 48 + 27, 47:50] = 1.0  # 19.2 to 21.6 m ahead
+    image[0, BEV_CHANNELS.index("agents_before"), 48 + 29 : 48 + 32, 47:50] = 1.0  # 4 m farther a frame before: it nears
+    strip = RouteStrip(len(BEV_CHANNELS), 4)
     vector = told([(s, 0.0) for s in ROUTE_AHEAD])
-    seen = torch.nn.functional.grid_sample(image, strip.places(vector), align_corners=False)[0, 0]
-    assert seen[19, 6] > 0.9  # row 19 is 20 m ahead
-    assert max(seen[:17].max(), seen[23:].max()) == 0
-    assert seen[:, [0, 1, 11, 12]].max() == 0
-    assert strip(image, vector).shape == (1, strip.features)
+    seen = torch.nn.functional.grid_sample(image, strip.places(vector), align_corners=False)[0]
+    vehicle = seen[BEV_CHANNELS.index("vehicle")]
+    assert vehicle[19, 6] > 0.9  # row 19 is 20 m ahead
+    assert max(vehicle[:17].max(), vehicle[23:].max()) == 0
+    assert vehicle[:, [0, 1, 11, 12]].max() == 0
+    features, clear = strip(image, vector)
+    assert features.shape == (1, strip.features)
+    assert clear.shape == (1, strip.columns)
+    now, before = clear[0].unflatten(0, (2, 13)) * 40
+    assert 18 <= now[6] <= 19
+    assert before[6] == now[6] + 4
+    assert (now[[0, 1, 11, 12]] == 40).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ SAMPLERS = [SamplerConfig("ddpm"), SamplerConfig("ddim"), SamplerConfig("ddim", 
 
 
 def with_steps(cfg: SamplerConfig, steps: int, resamplings: int = 1) -> SamplerConfig:
-    return SamplerConfig(cfg.kind, steps, cfg.eta, cfg.limit, resamplings)
+    return replace(cfg, steps=steps, resamplings=resamplings)
 
 
 def worlds(count: int) -> Tensor:
@@ -80,6 +81,22 @@ def test_the_network_is_asked_as_it_was_trained() -> None:
 
     sample(PROCESS, denoise, (2,), worlds(2), SamplerConfig("ddim", 4))
     assert asked == [[999] * 2, [666] * 2, [333] * 2, [0] * 2]
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_a_lower_rate_leaves_what_a_whole_run_passes_through(kind: str) -> None:
+    seen: list[Tensor] = []
+    exact = exact_denoiser(0.0, 0.5)
+
+    def denoise(noisy: Tensor, step: Tensor) -> Prediction:
+        seen.append(noisy)
+        return exact(noisy, step)
+
+    cfg = SamplerConfig(kind, 10)  # type: ignore[arg-type]
+    sample(PROCESS, denoise, (4,), worlds(2), cfg)
+    assert len(seen) == 10
+    for rate, steps in ((0.3, 3), (0.9, 9)):
+        assert torch.equal(sample(PROCESS, exact, (4,), worlds(2), replace(cfg, rate=rate)), seen[steps])
 
 
 @given(
@@ -185,6 +202,26 @@ def test_guidance_moves_samples_towards_the_condition() -> None:
     assert float(thrice.mean()) > float(once.mean()) + 0.02
 
 
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_sampling_never_waits_for_the_host(kind: str) -> None:
+    """On a device without data every step can be written down beforehand, as a CUDA graph needs it."""
+
+    def denoise(noisy: Tensor, step: Tensor) -> Prediction:
+        return Prediction(noisy * step[:, None], noisy)
+
+    known = Known(torch.zeros(3, 4, device="meta"), torch.zeros(4, dtype=torch.bool, device="meta"))
+    cfg = SamplerConfig(kind, 3, eta=0.5, limit=2.0, resamplings=2)  # type: ignore[arg-type]
+    found = sample(PROCESS, guided(denoise, 2.0), (4,), worlds(3).to("meta"), cfg, known=known)
+    assert found.shape == (3, 4)
+    assert found.device.type == "meta"
+
+
+def test_known_values_that_do_not_fit_are_refused() -> None:
+    known = Known(torch.zeros(1, 4), torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"known: expected values \(2, 4\), found \(1, 4\)"):
+        sample(PROCESS, exact_denoiser(0.0, 1.0), (4,), worlds(2), SamplerConfig("ddim", 3), known=known)
+
+
 def test_limit_holds_samples_in() -> None:
     def denoise(noisy: Tensor, step: Tensor) -> Prediction:
         return Prediction(-3 * noisy, torch.zeros_like(noisy))
@@ -195,7 +232,17 @@ def test_limit_holds_samples_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "euler"}, {"steps": 0}, {"eta": -0.1}, {"eta": 1.5}, {"limit": 0.0}, {"resamplings": 0}]
+    "wrong",
+    [
+        {"kind": "euler"},
+        {"steps": 0},
+        {"eta": -0.1},
+        {"eta": 1.5},
+        {"rate": 0.0},
+        {"rate": 1.1},
+        {"limit": 0.0},
+        {"resamplings": 0},
+    ],
 )
 def test_impossible_samplers_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match="SamplerConfig"):

@@ -57,6 +57,17 @@ def test_it_goes_on_where_it_was(scene_folder: Path, tmp_path: Path, monkeypatch
     assert found(tmp_path)["worlds"]["warp"]["cv"]["episodes"][:2] == before["worlds"]["warp"]["cv"]["episodes"]
 
 
+def test_planners_are_called_what_they_are_named(scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name in the tables is no other planner: nothing is driven again."""
+    assert main(words(scene_folder, tmp_path)) == 0
+    before = found(tmp_path)["worlds"]["warp"]
+    monkeypatch.setattr(runner, "drive", lambda job: pytest.fail(f"drives {job} again"))
+    assert main([*words(scene_folder, tmp_path), "--planners", "straight on=cv", "idm"]) == 0
+    again = found(tmp_path)["worlds"]["warp"]
+    assert set(again) == {"straight on", "idm"}
+    assert again["straight on"] == before["cv"]
+
+
 def test_two_worlds_are_compared(walled_folder: Path, tmp_path: Path) -> None:
     """A world compared with its equal agrees with it."""
     assert main([*words(walled_folder, tmp_path, "--model", "warp"), "--worlds", "dream", "warp"]) == 0
@@ -83,6 +94,8 @@ def test_recorded_scenes_are_evaluated(shared_data: Path, tmp_path: Path) -> Non
     [
         (["--worlds", "moon"], "--worlds: expected some of dream, reference, warp, found 'moon'"),
         (["--planners", "cv", "cv"], "--planners: expected one or more different ones, found cv cv"),
+        (["--planners", "cv", "slow=cv"], "--planners: expected different ones, found slow = cv beside cv slow=cv"),
+        (["--planners", "fast=idm", "fast=cv"], "--planners: expected different ones, found fast = cv beside"),
         (["--episodes", "0"], "--episodes: expected 1 or more, found 0"),
         (["--max-seconds", "-1"], "--max-seconds: expected a positive number, found -1"),
         (["--scenes", "nowhere"], "--scenes: nowhere does not exist"),

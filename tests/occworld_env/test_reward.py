@@ -44,6 +44,21 @@ def test_each_bound_counts_a_sixth(found: float, excess: float) -> None:
     assert found == pytest.approx(excess / 6)
 
 
+def test_a_long_step_counts_its_roughest_half_second() -> None:
+    """A jolt in the middle of 4 s of driving is as rough as in a step of 0.5 s of its own."""
+    ones = torch.ones(1, 40, dtype=torch.float64)
+    start = Vehicle(torch.zeros(1, 3).double(), ZERO + 5.0, ZERO, ZERO, ZERO)
+
+    def rough(acceleration: torch.Tensor) -> float:
+        return float(discomfort(start, Path(0.1, torch.zeros(1, 40, 3).double(), 5 * ones, acceleration, 0 * ones, 0 * ones)))
+
+    jolt = 0 * ones
+    jolt[:, 20:25] = 2.39
+    assert rough(0 * ones) == 0.0
+    assert rough(jolt) == pytest.approx((2.39 / 0.5 / NUPLAN.longitudinal_jerk - 1) / 6)
+    assert rough(jolt.flip(1)) == rough(jolt)
+
+
 def terms(progress: float = 0.0, speed: float = 0.0, deviation: float = 0.0, **events: bool) -> dict[str, float]:
     flags = {name: torch.tensor([events.get(name, False)]) for name in ("collision", "offroad", "offroute")}
     config = EnvConfig(weights=RewardWeights(progress=2.0))

@@ -74,6 +74,25 @@ def test_an_impact_is_the_last_frame_and_the_first_contact(made_scene: Callable[
     assert impacts >= 6
 
 
+def test_a_path_goes_on_beyond_its_impact_where_asked_to(made_scene: Callable[..., Scene]) -> None:
+    scene = made_scene(speeds=(9.0, 0.0))
+    scene.tracks.poses[1, :, 0] = -22.0  # a parked car, reached 3.6 s after the start
+    impacts = 0
+    for seed in range(8):
+        ends, goes_on = (
+            counterfactual_path(scene, 0, 2.2, 8, 0.25, PathKind.ACCELERATE, _rng(seed), beyond) for beyond in (0.0, 0.5)
+        )
+        assert ends.impact == goes_on.impact
+        later = 2 if ends.impact else 0
+        assert float(goes_on.times[-1] - ends.times[-1]) == pytest.approx(later * 0.25)
+        torch.testing.assert_close(goes_on.poses[: 8 - later], ends.poses[later:])
+        if ends.impact:
+            impacts += 1
+            speed = motion_from_poses(goes_on.poses)[1:, :2].norm(dim=-1) / 0.25
+            assert float(speed[-1]) > 9.0
+    assert impacts >= 4
+
+
 def test_the_same_generator_gives_the_same_path(made_scene: Callable[..., Scene]) -> None:
     scene = made_scene()
     for kind in PERTURBED:

@@ -7,10 +7,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenes.grid import AGENTS, CLASSES, COLOURS, FLAT, FREE, MINI, OCC3D, STATIC_OBSTACLES, Grid, check_occupancy
+from scenes.grid import (
+    AGENTS,
+    CARLASC,
+    CLASSES,
+    COLOURS,
+    FLAT,
+    FREE,
+    MINI,
+    OCC3D,
+    OCC3D_WAYMO,
+    STATIC_OBSTACLES,
+    Grid,
+    check_occupancy,
+)
 
 
-@pytest.mark.parametrize("grid", [OCC3D, MINI])
+@pytest.mark.parametrize("grid", [OCC3D, MINI, CARLASC])
 def test_centres_are_where_the_convention_puts_them(grid: Grid) -> None:
     for axis, centres in enumerate((grid.x_centres, grid.y_centres, grid.z_centres)):
         assert len(centres) == grid.shape[axis]
@@ -32,6 +45,12 @@ def test_the_ground_lies_in_or_on_top_of_its_layer(below: float, voxel: float) -
 def test_every_class_is_free_flat_obstacle_or_agent_and_has_its_own_colour() -> None:
     assert sorted([*FLAT, *STATIC_OBSTACLES, *AGENTS, FREE]) == list(range(len(CLASSES)))
     assert len(set(COLOURS)) == len(CLASSES) == 18
+
+
+@pytest.mark.parametrize(("grid", "classes"), [(CARLASC, 12), (OCC3D_WAYMO, 16)])
+def test_grids_with_classes_of_their_own_end_in_free_and_can_be_drawn(grid: Grid, classes: int) -> None:
+    assert grid.num_classes == len(set(grid.classes)) == len(set(grid.colours)) == classes
+    assert grid.classes[grid.free] == "free"
 
 
 def test_grids_that_make_no_sense_are_refused() -> None:

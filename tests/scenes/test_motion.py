@@ -7,6 +7,7 @@ import math
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from scenes.motion import (
@@ -15,6 +16,8 @@ from scenes.motion import (
     interpolate,
     inverse,
     motion_from_poses,
+    planar_pose,
+    planar_pose_of_quaternion,
     relative,
     to_local,
     transform,
@@ -90,3 +93,17 @@ def test_interpolation_goes_straight_and_turns_the_short_way(a: Tensor, b: Tenso
     assert abs(float(wrap_angle(between[2] - a[2]))) <= whole + 1e-6
     ends = interpolate(torch.stack((a, b)), torch.tensor([-3.0, 0.0, 1.0, 9.0], dtype=torch.float64))
     assert close(ends, torch.stack((a, a, b, b)))
+
+
+@given(pose=pose, pitch=st.floats(-1.4, 1.4), roll=st.floats(-3.0, 3.0), scale=st.floats(0.5, 2.0))
+def test_the_planar_part_of_a_pose_in_space_is_where_its_x_axis_points(
+    pose: Tensor, pitch: float, roll: float, scale: float
+) -> None:
+    turn = Rotation.from_euler("ZYX", [float(pose[2]), pitch, roll])
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] = torch.from_numpy(turn.as_matrix())
+    matrix[:3, 3] = torch.tensor([*pose[:2].tolist(), 5.0], dtype=torch.float64)
+    assert close(planar_pose(matrix.expand(2, 4, 4)), pose.expand(2, 3))
+    assert close(planar_pose(matrix[:3]), pose)
+    quaternion = torch.from_numpy(turn.as_quat()).roll(1) * scale  # scipy has w last
+    assert close(planar_pose_of_quaternion(matrix[:3, 3], quaternion), pose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from scenes.grid import CLASS_ID, DRIVABLE, FREE, MINI, OCC3D, Grid
 from scenes.motion import compose
-from scenes.render import render
+from scenes.render import render, render_static
 from scenes.scene import Scene
+from scenes.widen import widen
 
 CAR = CLASS_ID["car"]
 SMALL = Grid((40, 40, 8), 0.8, (-16.0, -16.0, -0.8))
@@ -62,6 +64,36 @@ def test_the_result_does_not_depend_on_how_work_is_cut(
     assert torch.equal(whole, render(scene, poses, times, SMALL, ego=0, chunk=chunk))
     alone = torch.stack([render(scene, poses[i : i + 1], times[i : i + 1], SMALL, ego=0)[0] for i in range(frames)])
     assert torch.equal(whole, alone)
+
+
+@settings(max_examples=20, deadline=None)
+@given(x=st.floats(-2, 2), y=st.floats(-2, 2), quarter=st.integers(0, 3))
+def test_what_is_thinner_than_a_voxel_shows_from_everywhere(
+    made_scene: Callable[..., Scene], x: float, y: float, quarter: int
+) -> None:
+    static = made_scene(speeds=()).static
+    standing = torch.full_like(static.standing, FREE)
+    standing[0, 320, 280:320], standing[0, 300:302, 300] = CLASS_ID["barrier"], CLASS_ID["traffic_cone"]
+    thin = replace(static, standing=standing)
+    pose = torch.tensor([[x, y, quarter * math.pi / 2]], dtype=torch.float64)
+    shown = render_static(thin, pose, MINI)[0].flatten(0, 1)
+    barrier, cone = ((shown == CLASS_ID[name]).any(-1).sum() * MINI.voxel**2 for name in ("barrier", "traffic_cone"))
+    assert 20.0 * MINI.voxel - 1.0 <= float(barrier) <= 20.5 * 2 * MINI.voxel + 1.0  # 20 m long and a voxel or two wide
+    assert 1 <= round(float(cone) / MINI.voxel**2) <= 4
+
+
+def test_only_what_is_thin_is_widened(made_scene: Callable[..., Scene]) -> None:
+    standing = torch.full((2, 12, 12), FREE, dtype=torch.uint8)
+    standing[0, 3:8, 4:6] = CLASS_ID["manmade"]  # two cells thick
+    standing[0, 10, 1:4] = CLASS_ID["barrier"]
+    standing[1, 3:8, 9] = CLASS_ID["vegetation"]
+    code = widen(standing, 2)
+    expected = torch.zeros_like(code)
+    expected[0, 11, 1:4], expected[0, 10, 4], expected[0, 11, 4] = 2, 1, 3
+    expected[1, 3:8, 10], expected[1, 8, 9], expected[1, 8, 10] = 1, 2, 3
+    assert torch.equal(code, expected)
+    assert not widen(standing, 1).any()
+    assert widen(standing, 3)[0].count_nonzero() > code[0].count_nonzero()  # now the house is thin, too
 
 
 @settings(max_examples=15, deadline=None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
@@ -94,6 +96,13 @@ def test_an_item_is_like_one_that_is_rendered(tmp_path: Path) -> None:
     assert same(clips[0], item)
     assert clips[0].keys() == item.keys()
     assert (clips.grid, clips.dt, clips.frames) == (rendered.grid, rendered.dt, rendered.frames)
+
+
+def test_the_workers_of_a_loader_see_the_same(store: ClipStore) -> None:
+    clips = StoreClips(store, 3, seed=2, length=4)
+    loaded = list(DataLoader(clips, batch_size=None, num_workers=1))
+    assert all(same(item, clips[index]) for index, item in enumerate(loaded))
+    assert same(pickle.loads(pickle.dumps(clips))[3], clips[3])
 
 
 def test_several_stores_and_what_does_not_fit(store: ClipStore, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def results(drive_straight: Make, last_step_hits: Crash, tmp_path_factory: pytes
     paths = [folder / f"{number}.npz" for number in range(len(episodes))]
     for episode, path in zip(episodes, paths, strict=True):
         save_episode(episode, path)
-    return score_all(("dream", "reference"), tuple(drives), paths[::-1])
+    return score_all(("dream", "reference"), {name: name for name in drives}, paths[::-1])
 
 
 @pytest.fixture(scope="module")

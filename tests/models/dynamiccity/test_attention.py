@@ -10,6 +10,12 @@ from models.dynamiccity import attention
 from models.dynamiccity.attention import small_head_attention
 
 
+@pytest.fixture(autouse=True)
+def long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of the tests count as long."""
+    monkeypatch.setattr(attention, "SHORT", 32)
+
+
 def make(sequences: int, heads: int, count: int, dim: int, size: float = 1.0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shape = (sequences, heads, count, dim)

@@ -79,6 +79,19 @@ def test_the_full_bound_takes_over_when_asked() -> None:
     assert float(before["simple"].detach()) == pytest.approx(1, abs=0.2)
 
 
+def test_mixed_precision_runs() -> None:
+    """In bfloat16 the network's products are rounded, and the losses stay near those of float32."""
+    model, clips = task(), batch(16)
+    torch.nn.init.normal_(model.model.transformer.dit.final.linear.weight, std=0.05)
+    exact = model(clips, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(clips, 7)
+    rounded["loss"].backward()
+    for name, value in exact.items():
+        assert value.item() == pytest.approx(rounded[name].item(), rel=0.03)
+    assert all(part.grad is None or torch.isfinite(part.grad).all() for part in model.parameters())
+
+
 def test_a_share_of_trajectories_is_withheld() -> None:
     """So that a model learns what clips are like without: the share that was asked for, drawn anew in each step."""
     model, clips, told = task(withheld=0.25), batch(200), []
@@ -97,9 +110,12 @@ def test_a_share_of_trajectories_is_withheld() -> None:
 
 
 def test_the_releases_training(tmp_path: Path) -> None:
-    cfg = release_training(tmp_path, batch_size=2)
+    """Its settings, of which a run may change some; without clipping it runs as well."""
+    cfg = release_training(tmp_path, batch_size=2, steps=2)
     assert (cfg.learning_rate, cfg.ema_decay, cfg.optimizer, cfg.schedule) == (1e-5, 0.9999, "adamw", "constant")
     assert (cfg.batch_size, cfg.weight_decay, cfg.clip) == (2, 0.0, math.inf)
+    model = load_diffusion(train_diffusion(Clips(), StandInTokenizer(), TRANSFORMER, cfg, dt=DT, count=3, withheld=0.0))
+    assert model.cfg.withheld == 0
 
 
 def test_trajectories_come_to_steer_what_is_made(tmp_path: Path) -> None:

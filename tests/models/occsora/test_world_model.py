@@ -135,7 +135,10 @@ def test_a_short_history_is_continued_into_the_past(model: OccSoraWorldModel, st
     model.advance(rollout, driving(1, 8))
     assert torch.equal(rollout["shown"][:, :8], occupancy)
     occupancy, motion = street_history(street, 32)
-    whole, cut = model.start(occupancy, motion, torch.tensor([3])), model.start(occupancy[:, 16:], motion[:, 16:], torch.tensor([3]))
+    whole, cut = (
+        model.start(occupancy, motion, torch.tensor([3])),
+        model.start(occupancy[:, 16:], motion[:, 16:], torch.tensor([3])),
+    )
     assert all(torch.equal(whole[name], cut[name]) for name in whole.tensors)
 
 

@@ -1,0 +1,1 @@
+"""How far clips, reconstructed or imagined, are from true ones; see docs/metrics.md."""

@@ -1,0 +1,59 @@
+"""The scripts that measure the VAE, on one of a few thousand weights: what they print is made of what they measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.dynamiccity import config
+from scenes.scene import Scene
+from tests.models.dynamiccity.small import CONFIG, GRID
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset of the tests' own."""
+    monkeypatch.setitem(config.PRESETS, "tiny", (GRID, CONFIG))
+
+
+def test_parts_beside_the_plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our encoder does fewer operations than the plain one, and both are timed."""
+    import dynamiccity_paper as script
+
+    monkeypatch.setattr(script, "ceilings", lambda rounds: {"product": 1.0})
+    result = script.measure(script.Config(preset="tiny", rounds=1, threads=1))
+    assert result["planes"]["tx"] == [2, 8]
+    assert result["weights"]["ours"] < result["weights"]["plain"]
+    for row in result["parts"]:
+        assert 0 < row["ours"]["gflop"] < row["plain"]["gflop"]
+        assert min(*row["ours"]["clock"], *row["plain"]["clock"]) > 0
+    text = script.table(result)
+    assert "encode plain" in text
+    assert "release" not in text.splitlines()[-1]
+
+
+def test_ablations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callable[..., Scene]) -> None:
+    """Four variants are trained, measured and listed."""
+    import dynamiccity_vae as script
+
+    def in_this_process(options: Any, only: str = "", memory: str = "") -> str:
+        if only:
+            script.train(options, only)
+        return "12.5"
+
+    towns = [town(0), town(1)]
+    monkeypatch.setattr(script, "own_process", in_this_process)
+    monkeypatch.setattr(script, "load_scenes", lambda folder: towns)
+    options = script.Config(tmp_path, tmp_path / "runs", preset="tiny", steps=1, clips=1, rounds=1, threads=1)
+    result = script.measure(options)
+    rows = {row["name"]: row for row in result["variants"]}
+    assert set(rows) == set(script.VARIANTS)
+    assert rows["module+ess"]["weights"] > rows["average+ess"]["weights"]
+    for row in rows.values():
+        assert 0 <= row["miou"] <= 1
+        assert row["step_seconds"] > 0
+        assert row["step_mib"] == 12.5
+    assert len(script.table(result).splitlines()) == 6
