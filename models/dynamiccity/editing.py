@@ -25,7 +25,7 @@ class Box:
         x, y, z: metres in the ego frame, forward, left and up; a voxel is inside if its centre is.
     """
 
-    frames: tuple[int | None, int | None] = (None, None)
+    frames: tuple[float | None, float | None] = (None, None)
     x: tuple[float | None, float | None] = (None, None)
     y: tuple[float | None, float | None] = (None, None)
     z: tuple[float | None, float | None] = (None, None)
