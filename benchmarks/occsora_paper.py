@@ -3,6 +3,7 @@
     python benchmarks/occsora_paper.py                       # the paper's networks; two cores, some minutes, 4 GiB
     python benchmarks/occsora_paper.py --preset occsora-lean
     python benchmarks/occsora_paper.py --preset occsora-small --rounds 5
+    python benchmarks/occsora_paper.py --counts              # shapes, weights and operations of all presets; seconds
 
 Weights are random: neither cost nor shape depends on them. What the release needs was measured with its own code, mended where
 it did not run, on two CPU cores with torch 2.13 in float32. A tokenizer of the paper's structure is also timed against
@@ -21,9 +22,9 @@ import machine
 import occsora_plain
 import torch
 import tyro
-from occsora_parts import Part, ceilings, seconds, tokenizer_parts, transformer_parts
+from occsora_parts import ceilings, seconds, tokenizer_operations, tokenizer_parts, transformer_parts
 
-from models.occsora.config import PaperConfig, occsora_preset
+from models.occsora.config import PRESETS, PaperConfig, occsora_preset
 from models.occsora.tokenizer import OccSoraTokenizer
 
 
@@ -41,6 +42,8 @@ class Config:
     """Time the tokenizer in its most direct form as well, where it is of the paper's structure."""
     seed: int = 0
     """Of weights and input."""
+    counts: bool = False
+    """Only count, for every preset, and measure nothing."""
     json: str = ""
     """Where to write JSON: a file, - for standard output, or nowhere."""
 
@@ -65,7 +68,7 @@ def measure(config: Config) -> dict[str, Any]:
     clip = torch.randint(preset.grid.num_classes, (1, preset.frames, *preset.grid.shape), dtype=torch.uint8)
     latents = torch.randn(1, tokenizer.latent_channels, *tokenizer.latent_shape(preset.frames))
     plain = plain_calls(tokenizer, clip, latents) if config.plain else {}
-    parts = tokenizer_parts(tokenizer, clip, latents) + transformer_parts(config.preset, latents, preset.frames)
+    parts = tokenizer_parts(preset, tokenizer, clip, latents) + transformer_parts(config.preset, preset, latents)
     rows = []
     for part in parts:
         machine.say(f"timing {part.name}")
@@ -85,6 +88,29 @@ def measure(config: Config) -> dict[str, Any]:
     }
 
 
+def counts() -> dict[str, Any]:
+    """Latents, weights and operations of every preset's tokenizer."""
+    found = {}
+    for name, preset in PRESETS.items():
+        with torch.device("meta"):
+            tokenizer = OccSoraTokenizer(preset.grid, preset.tokenizer)
+        latents = (tokenizer.latent_channels, *tokenizer.latent_shape(preset.frames))
+        weights = sum(parameter.numel() for parameter in tokenizer.parameters())
+        operations = {key: round(value, 2) for key, value in tokenizer_operations(preset)._asdict().items()}
+        found[name] = {"latents": latents, "bits_per_frame": tokenizer.bits_per_frame, "weights": weights, "gflop": operations}
+    return found
+
+
+def counts_table(result: dict[str, Any]) -> str:
+    """The counts to read."""
+    lines = [f"{'preset':26}{'latents':>14}{'bits a frame':>14}{'weights':>14}{'GFLOP to encode':>17}{'to decode':>11}"]
+    for name, row in result.items():
+        latents, gflop = "x".join(map(str, row["latents"])), row["gflop"]
+        line = f"{name:26}{latents:>14}{row['bits_per_frame']:>14.0f}{row['weights']:>14,}"
+        lines.append(f"{line}{gflop['encode']:>17.1f}{gflop['decode']:>11.1f}")
+    return "\n".join(lines)
+
+
 def table(result: dict[str, Any]) -> str:
     """The result to read."""
     latents, peak = "x".join(map(str, result["latents"])), result["ceilings_gflop_per_s"]
@@ -92,7 +118,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['preset']}: {'x'.join(map(str, result['input'][1:]))} voxels to {latents} latents, {cells} codes,"
         f" compression {result['compression']}, {result['bits_per_frame']:.0f} bits a frame",
-        f"ceilings here: matrix product {peak['product']} GFLOP/s, convolution {peak['convolution']} GFLOP/s",
+        f"ceilings in GFLOP/s: matrix product {peak['product']}, in oneDNN {peak['product_onednn']},"
+        f" convolution {peak['convolution']}",
         f"{'part':12}{'result':>16}{'weights':>14}{'release':>14}{'GFLOP':>9}{'release':>9}"
         f"{'s':>9}{'release':>9}{'ratio':>7}{'plain':>9}{'ratio':>7}{'GFLOP/s':>9}",
     ]
@@ -115,8 +142,8 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print the table, and write JSON where asked."""
     config = tyro.cli(Config, description=__doc__)
-    result = measure(config)
-    print(table(result))
+    result = counts() if config.counts else measure(config)
+    print(counts_table(result) if config.counts else table(result))
     machine.write(result, config.json)
 
 

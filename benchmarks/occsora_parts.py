@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.occsora.config import LeanConfig
+from models.occsora.config import PRESETS, OccSoraPreset
 from models.occsora.tokenizer import OccSoraTokenizer
 
 # The released model on two CPU cores, float32, torch 2.13, batch 1: weights, GFLOP, seconds. Of the decoder's 2769 GFLOP, 2241
@@ -58,24 +60,37 @@ class Part:
 def counted(call: Callable[[], Any]) -> float:
     """GFLOP of the matrix products and convolutions in a call, each layer as its definition has it."""
     counter = FlopCounterMode(display=False)
-    # With gradients on, no layer takes the shorter way that it may have for inference.
-    with torch.enable_grad(), counter:
+    # With gradients on, no layer takes the shorter way that it may have for inference; fused attention is not counted.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         call()
     return counter.get_total_flops() / 1e9
 
 
-def tokenizer_parts(tokenizer: OccSoraTokenizer, clip: Tensor, latents: Tensor) -> list[Part]:
+class Operations(NamedTuple):
+    """GFLOP of encoding a clip, of looking up its codes and of decoding them to classes."""
+
+    encode: float
+    lookup: float
+    decode: float
+
+
+def tokenizer_operations(preset: OccSoraPreset) -> Operations:
+    """What one clip takes; nothing is computed for it."""
+    cfg = preset.tokenizer
+    with FakeTensorMode():
+        tokenizer = OccSoraTokenizer(preset.grid, cfg).eval()
+        clip = torch.empty(1, preset.frames, *preset.grid.shape, dtype=torch.uint8)
+        latents = torch.empty(1, cfg.latent_channels, *tokenizer.latent_shape(preset.frames))
+        encode, decode = counted(lambda: tokenizer.encode(clip)), counted(lambda: tokenizer.decoder(tokenizer.after(latents)))
+    head = 2 * clip.numel() * preset.grid.num_classes * cfg.class_dim / 1e9
+    lookup = 2 * latents.numel() * (2 * cfg.latent_channels + cfg.num_codes) / 1e9
+    return Operations(encode, lookup, decode + head)
+
+
+def tokenizer_parts(preset: OccSoraPreset, tokenizer: OccSoraTokenizer, clip: Tensor, latents: Tensor) -> list[Part]:
     """Encoding a clip, looking up its codes, and decoding them to classes."""
-    release = RELEASE if tokenizer.latent_channels == 128 and clip.shape[2:] == (200, 200, 16) else {}
-    if isinstance(tokenizer.cfg, LeanConfig) or tokenizer.cfg.strides != (8, 8, 8) or tokenizer.cfg.class_dim != 8:
-        release = {}
-    empty = torch.empty(clip.shape, dtype=torch.uint8, device="meta")
-    shape = OccSoraTokenizer(tokenizer.grid, tokenizer.cfg).to("meta")
-    head = 2 * clip.numel() * tokenizer.classes.weight.numel() / 1e9
-    encode = counted(lambda: shape.encode(empty))
-    decode = counted(lambda: shape.decoder(shape.after(latents.to("meta")))) + head
-    places, width = latents[0, 0].numel(), tokenizer.latent_channels
-    lookup = 2 * places * width * (2 * width + tokenizer.cfg.num_codes) / 1e9
+    release = RELEASE if preset == PRESETS["occsora"] else {}
+    encode, lookup, decode = tokenizer_operations(preset)
     encoder, decoder = (tokenizer.encoder, tokenizer.before), (tokenizer.after, tokenizer.decoder)
     return [
         Part("encode", lambda: tokenizer.encode(clip), encoder, encode, release.get("encode")),
@@ -84,19 +99,21 @@ def tokenizer_parts(tokenizer: OccSoraTokenizer, clip: Tensor, latents: Tensor) 
     ]
 
 
-def transformer_parts(preset: str, latents: Tensor, frames: int) -> list[Part]:
-    """One denoising step of the preset's transformer, at batch 1."""
+def transformer_parts(name: str, preset: OccSoraPreset, latents: Tensor) -> list[Part]:
+    """One denoising step at batch 1 of the transformer that goes with the preset of this name."""
     from models.occsora.transformer import SIZES, ClipTransformer
 
-    size = next(name for name in ("small", "lean", "occsora") if name in preset)
-    transformer = ClipTransformer(latents.shape[1], tuple(latents.shape[2:]), frames, SIZES[size]).eval()
-    step, trajectory = torch.tensor([500]), torch.randn(1, frames, 2)
-    release = RELEASE["denoise"] if size == "occsora" and latents.shape[1:] == (128, 4, 25, 25) and frames == 32 else None
+    size = next(key for key in ("small", "lean", "occsora") if key in name)
+    make = partial(ClipTransformer, latents.shape[1], tuple(latents.shape[2:]), preset.frames, SIZES[size])
 
-    def denoise() -> Tensor:
-        return transformer(latents, step, trajectory).noise
+    def denoise(transformer: ClipTransformer, noisy: Tensor) -> Tensor:
+        return transformer(noisy, torch.tensor([500]), torch.zeros(1, preset.frames, 2)).noise
 
-    return [Part("denoise", denoise, (transformer,), counted(denoise), release)]
+    with FakeTensorMode():
+        gflop = counted(partial(denoise, make(), torch.empty(latents.shape)))
+    transformer = make().eval()
+    release = RELEASE["denoise"] if name == "occsora" else None
+    return [Part("denoise", partial(denoise, transformer, latents), (transformer,), gflop, release)]
 
 
 def seconds(call: Callable[[], Any], plain: Callable[[], Any] | None, rounds: int) -> dict[str, float | None]:
@@ -112,11 +129,14 @@ def seconds(call: Callable[[], Any], plain: Callable[[], Any] | None, rounds: in
 
 
 def ceilings(rounds: int) -> dict[str, float]:
-    """GFLOP/s of the fastest of some large products, and of some convolutions of the network's own kind."""
-    rates: dict[str, list[float]] = {"product": [], "convolution": []}
+    """GFLOP/s of the fastest of some large products, in torch's own library and in oneDNN, and of some of our convolutions."""
+    rates: dict[str, list[float]] = {"product": [], "product_onednn": [], "convolution": []}
     for rows, inner, columns in ((2048, 2048, 2048), (20_000, 1024, 512), (4096, 4096, 512)):
-        left, right = torch.randn(rows, inner), torch.randn(inner, columns)
-        rates["product"].append(2 * rows * inner * columns / _least(partial(torch.matmul, left, right), rounds) / 1e9)
+        left, right = torch.randn(rows, inner), torch.randn(columns, inner)
+        # Linear layers use the BLAS that torch is built with, which is not the fastest on every CPU.
+        for name, given in (("product", (left, right)), ("product_onednn", (left.to_mkldnn(), right.to_mkldnn()))):
+            taken = _least(partial(torch.nn.functional.linear, *given), rounds)
+            rates[name].append(2 * rows * inner * columns / taken / 1e9)
     x, weight = torch.randn(1, 128, 8, 100, 100), torch.randn(512, 128, 4, 4, 4)
     for layout in (torch.contiguous_format, torch.channels_last_3d):
         entry, kernel = x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout)

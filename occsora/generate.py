@@ -16,7 +16,7 @@ from torch import Tensor
 from models.interface import WorldModel
 from scenes.clip import Clip
 
-_MOMENTS, _ROWS = 8, 8  # of the figure
+_MOMENTS, _ROWS = 8, 16  # of the figure
 
 
 @dataclass(frozen=True, kw_only=True)

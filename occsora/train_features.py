@@ -48,8 +48,10 @@ def run(config: TrainFeatures) -> None:
     from models.fidelity.train_features import train_features
     from models.presets import preset
     from models.training import TrainingConfig
-    from scenes.dataset import ClipStoreDataset, SceneClips
+    from scenes.clip_store import ClipStore
+    from scenes.dataset import SceneClips
     from scenes.scene_file import load_scenes
+    from scenes.store_clips import StoreClips
 
     if (config.scenes is None) == (config.clips is None):
         raise ValueError("expected --scenes or --clips, one of the two")
@@ -65,8 +67,8 @@ def run(config: TrainFeatures) -> None:
         precision=config.precision,
     )
     if config.clips is not None:
-        stored = ClipStoreDataset([config.clips], config.frames, seed=config.seed)
-        folder = train_features(config.kind, stored, stored.stores[0].grid, cfg)
+        stored = StoreClips(ClipStore.open(config.clips), config.frames, seed=config.seed)
+        folder = train_features(config.kind, stored, stored.grid, cfg)
     else:
         assert config.scenes is not None
         model = preset(config.preset)

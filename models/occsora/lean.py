@@ -43,7 +43,7 @@ class LeanBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, H, W, C) -> (B, T, H, W, C)."""
         x = self.time(x)
-        x = self.space(x.flatten(0, 1)).view(x.shape)
+        x = self.space(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return x if self.attention is None else x + self.attention(x)
 
 

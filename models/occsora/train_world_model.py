@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from models.diffusion_sampling import SamplerConfig
 from models.occsora.presets import WorldPreset
 from models.occsora.pretrained_diffusion import load_diffusion
 from models.occsora.tokenizer import OccSoraTokenizer
@@ -16,6 +17,7 @@ from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
 from models.pretrained import save_pretrained
 from models.training import TrainingConfig
 
+STEPS = 50  # of the sampler that the model is saved with
 DIFFUSION = "diffusion"  # folder within that of the world model: encoded clips, checkpoints, logs, the transformer alone
 
 
@@ -40,7 +42,8 @@ def train_world_model(
     within = replace(cfg, out=cfg.out / DIFFUSION)
     part = train_diffusion(clips, tokenizer, preset.transformer, within, dt=preset.clips.dt, count=sequences, withheld=withheld)
     diffusion = load_diffusion(part)
-    model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg))
+    sampler = SamplerConfig("ddim", STEPS, limit=diffusion.cfg.largest)
+    model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg, sampler))
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.diffusion.load_state_dict(diffusion.state_dict())
     save_pretrained(model, cfg.out)

@@ -21,7 +21,8 @@ from scenes.scene import Scene
 from tests.models.occsora.small import CONFIGS, GRID
 
 DT, FRAMES = 0.5, 32
-SAMPLER = SamplerConfig("ddim", steps=3, limit=2.0)  # without a limit an untrained network's guesses grow beyond all latents
+LARGEST = 2.0
+SAMPLER = SamplerConfig("ddim", steps=3, limit=LARGEST)  # without it an untrained network's guesses grow beyond all latents
 BLOCKS = ClipTransformerConfig(DiTConfig(width=32, depth=1, heads=2), trajectory_width=16)
 
 
@@ -31,7 +32,7 @@ def make_world_model(name: str = "paper", grid: Grid = GRID, frames: int = FRAME
     time, along, across = tokenizer.cfg.strides
     shape = (frames // time, grid.shape[0] // along, grid.shape[1] // across)
     scale = float(code_table(tokenizer).square().mean().sqrt())
-    diffusion = ClipDiffusionConfig(tokenizer.latent_channels, shape, frames, DT, scale, BLOCKS, withheld=0.1)
+    diffusion = ClipDiffusionConfig(tokenizer.latent_channels, shape, frames, DT, scale, LARGEST, BLOCKS, withheld=0.1)
     settings = {"sampler": SAMPLER} | changes
     model = OccSoraWorldModel(OccSoraConfig(grid, tokenizer.cfg, diffusion, **settings))
     model.tokenizer.load_state_dict(tokenizer.state_dict())
