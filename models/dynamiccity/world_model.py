@@ -101,22 +101,19 @@ class DynamicCityWorldModel(WorldModel):
         motion are told in any case, unless a command is given. Returns voxels (B, T, X, Y, Z).
         """
         conditions, frames = conditions or Conditions(), motion.shape[1]
-        rollout = self._empty(len(motion), seeds.to(motion.device))
+        seeds = seeds.to(motion.device)
         chunks = max(math.ceil((frames - self.window) / self.chunk_frames), 0)
         motion = torch.cat((motion, motion[:, -1:].expand(-1, self.window + chunks * self.chunk_frames - frames, -1)), dim=1)
-        shown = [self.begin_window(rollout, motion[:, : self.window], conditions.frames(0, self.window))]
+        first = motion[:, : self.window]
+        shown = [self.decode(self.sample(self.tell(conditions.frames(0, self.window), first), seeds))]
+        if chunks:
+            rollout = self._empty(len(motion), seeds)
+            self._remember(rollout, shown[0], first)
         for begin in range(self.chunk_frames, chunks * self.chunk_frames + 1, self.chunk_frames):
             end = begin + self.window
             new = motion[:, begin + self.cfg.overlap : end]
             shown.append(self.continue_window(rollout, new, conditions.frames(begin, end)))
         return Chunk(codes=None, voxels=torch.cat(shown, dim=1)[:, :frames])
-
-    def begin_window(self, rollout: Rollout, motion: Tensor, conditions: Conditions) -> Tensor:
-        """The first window (B, window, X, Y, Z) of worlds without history under motion (B, window, 3); changes the rollout."""
-        told = self.tell(conditions, motion)
-        voxels = self.decode(self.sample(told, rollout["seeds"], rollout["step"]))
-        self._remember(rollout, voxels, motion)
-        return voxels
 
     def continue_window(self, rollout: Rollout, motion: Tensor, conditions: Conditions) -> Tensor:
         """The next frames (B, F, X, Y, Z) under motion (B, F, 3); changes the rollout. conditions: over the whole window."""

@@ -57,17 +57,20 @@ def test_clips_of_any_length(frames: int) -> None:
     assert torch.equal(found[:, :whole], longest[:, :whole])
 
 
-def test_a_rollout_continues_its_clip() -> None:
-    """`generate` is a first window and then what `advance` makes."""
+def test_a_clip_continues_as_a_rollout_does() -> None:
+    """What `generate` makes after a window is what `advance` makes of a history of that window, one step later."""
     model = make_world(vae=SHORT, overlap=2)
     motion = make_motion(2, 20)
-    rollout = model._empty(2, SEEDS)
-    parts = [model.begin_window(rollout, motion[:, :8], Conditions())]
+    whole = model.generate(motion, SEEDS).voxels
+    assert whole is not None
+    again = torch.cat((whole[:, :4], whole[:, :8]), dim=1)
+    rollout = model.start(again, torch.cat((motion[:, :4], motion[:, :8]), dim=1), SEEDS)
+    parts = [whole[:, :8]]
     for first in (8, 14):
         voxels = model.advance(rollout, motion[:, first : first + 6]).voxels
         assert voxels is not None
         parts.append(voxels)
-    assert torch.equal(torch.cat(parts, dim=1), model.generate(motion, SEEDS).voxels)
+    assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
 def test_kept_frames_are_known_exactly() -> None:
