@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from models.checkpoint import from_plain
-from models.dynamiccity.plane_diffusion import DynamicCityConfig, PlaneDiffusion
+from models.dynamiccity.plane_diffusion import DynamicCityConfig
 from models.dynamiccity.presets import WORLD_PRESETS, dynamiccity_preset
+from models.dynamiccity.transformer import PlaneTransformer
 
 
 @pytest.mark.parametrize("name", WORLD_PRESETS)
@@ -18,9 +19,8 @@ def test_presets_can_be_built_and_stored(name: str) -> None:
     cfg = dynamiccity_preset(name)
     assert from_plain(DynamicCityConfig, json.loads(json.dumps(asdict(cfg))), name) == cfg
     with torch.device("meta"):
-        diffusion = PlaneDiffusion(cfg)
-    assert diffusion.shape[0] == cfg.vae.channels
-    assert set(diffusion.transformer.conditioner.embed) == set(cfg.transformer.conditions)
+        transformer = PlaneTransformer(cfg.vae.channels, cfg.layout, cfg.transformer)
+    assert set(transformer.conditioner.embed) == set(cfg.transformer.conditions)
 
 
 def test_unknown_presets_are_refused() -> None:
