@@ -11,6 +11,8 @@ import torch
 
 from models.agent_flow import AgentFlow, AgentFlowConfig
 from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.dynamiccity.plane_diffusion import DynamicCityConfig
+from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.interface import WorldModel
 from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
 from models.tokenizer import ChunkTokenizer, TokenizerConfig
@@ -22,6 +24,7 @@ BUNDLED = Path(__file__).parent / "weights"
 WORLD_MODELS: dict[str, tuple[Callable[[Any], WorldModel], type]] = {
     "world_model": (LearnedWorldModel, WorldModelConfig),
     "occsora": (OccSoraWorldModel, OccSoraConfig),
+    "dynamiccity": (DynamicCityWorldModel, DynamicCityConfig),
 }
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

@@ -1,0 +1,135 @@
+"""Training windows of the diffusion model, encoded once by a frozen VAE and then drawn many times."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.checkpoint import read_tensors, write_tensors
+from models.dynamiccity.clip_conditions import command_of, layout_of
+from models.dynamiccity.conditions import Conditions
+from models.dynamiccity.hexplane import PLANES
+from models.dynamiccity.padded_rollout import roll_in
+from models.dynamiccity.world_model import DynamicCityWorldModel
+
+PART = 16  # clips a file
+
+
+@dataclass
+class PlaneClips:
+    """M windows of T frames, each with the window before it; maps are not scaled.
+
+    Attributes:
+        planes: maps of the windows, float16 (M, C, H, W).
+        previous: maps of the windows before, of that shape.
+        carried: maps of the last frame of the window before, carried along rigidly, of that shape; (M, 0) where nobody asked.
+        motion: ego motion float32 (M, T, 3).
+        above: what is seen from above, uint8 (M, T, X, Y): 1 for drivable, 2 for a vehicle, their sum for both.
+        vae: fingerprint of the VAE that encoded them, uint8 (M, 32).
+    """
+
+    planes: Tensor
+    previous: Tensor
+    carried: Tensor
+    motion: Tensor
+    above: Tensor
+    vae: Tensor
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def scale(self, model: DynamicCityWorldModel) -> tuple[float, ...]:
+        """Root mean square of each plane's features over all windows, in the order of PLANES."""
+        planes = roll_in(self.planes.double(), model.diffusion.layout)
+        return tuple(float(getattr(planes, name).square().mean().sqrt()) for name in PLANES)
+
+    def conditions(self, pick: Tensor, scale: Tensor, model: DynamicCityWorldModel) -> Conditions:
+        """Conditions of windows int64 (B,), those that the model learns of, with maps divided by scale (1, 1, H, W)."""
+        makers: dict[str, Callable[[], Tensor]] = {
+            "previous": lambda: self.previous[pick].float() / scale,
+            "carried": lambda: self.carried[pick].float() / scale,
+            "command": lambda: command_of(self.motion[pick], model.dt),
+            "trajectory": lambda: self.motion[pick],
+            "drivable": lambda: (self.above[pick] & 1).bool(),
+            "vehicles": lambda: (self.above[pick] & 2).bool(),
+        }
+        found: dict[str, Any] = {name: makers[name]() for name in model.cfg.transformer.conditions}
+        return Conditions(**found)
+
+    def save(self, path: Path) -> None:
+        """Write all to one safetensors file."""
+        write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> PlaneClips:
+        """Read what `save` wrote; ValueError names the file where something is missing."""
+        tensors = read_tensors(path)
+        missing = {item.name for item in fields(cls)} - set(tensors)
+        if missing:
+            raise ValueError(f"{path}: not a file of encoded windows, missing {sorted(missing)}")
+        return cls(**tensors)
+
+
+def fingerprint(model: DynamicCityWorldModel) -> Tensor:
+    """32 bytes, uint8, that follow from what encoding a clip depends on: the VAE's weights and which frames windows share."""
+    digest = hashlib.sha256(f"{model.cfg.overlap} {'carried' in model.cfg.transformer.conditions}".encode())
+    for name, tensor in sorted(model.vae.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def clip_frames(model: DynamicCityWorldModel) -> int:
+    """Frames of a training clip: a window and the new frames of the next one."""
+    return model.window + model.chunk_frames
+
+
+@torch.no_grad()
+def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], indices: range) -> PlaneClips:
+    """Encode items of a data set of clips, one at a time; the model's scale must be one."""
+    device, want_carried = next(model.parameters()).device, "carried" in model.cfg.transformer.conditions
+    rows: list[tuple[Tensor, ...]] = []
+    stamp = fingerprint(model)
+    for index in indices:
+        item = clips[index]
+        occupancy, motion = item["occupancy"].unsqueeze(0).to(device), item["motion"].float().unsqueeze(0).to(device)
+        if occupancy.shape[1] != clip_frames(model):
+            raise ValueError(f"clip {index}: expected {clip_frames(model)} frames, found {occupancy.shape[1]}")
+        before, now, motion = occupancy[:, : model.window], occupancy[:, -model.window :], motion[:, -model.window :]
+        carried = motion.new_zeros(1, 0)
+        if want_carried:
+            carried = model.encode(model.carry(before, motion))
+        drivable, vehicles = layout_of(now, model.grid)
+        above = drivable.to(torch.uint8) + 2 * vehicles.to(torch.uint8)
+        maps = (part.half() for part in (model.encode(now), model.encode(before), carried))
+        rows.append(tuple(part.cpu() for part in (*maps, motion, above, stamp.unsqueeze(0))))
+    return PlaneClips(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def build_plane_clips(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> PlaneClips:
+    """The first `count` clips of a data set, encoded in parts that are kept in `folder`: a killed run goes on where it was.
+
+    Raises ValueError where a part in the folder was encoded by another VAE or in windows of another overlap.
+    """
+    from rich.progress import track
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp, parts = fingerprint(model), []
+    for number in track(range(math.ceil(count / PART)), description="encoding clips"):
+        path, indices = folder / f"part-{number:05d}.safetensors", range(number * PART, min((number + 1) * PART, count))
+        part = PlaneClips.load(path) if path.is_file() else None
+        if part is not None and not bool((part.vae == stamp).all()):
+            raise ValueError(f"{path}: was encoded by another model; choose another folder, or remove this one")
+        if part is None or len(part) < len(indices):  # the last part of a run over fewer clips
+            part = encode_windows(model, clips, indices)
+            part.save(path)
+        parts.append(part)
+    columns = ([getattr(part, item.name) for part in parts] for item in fields(PlaneClips))
+    return PlaneClips(*(torch.cat(column)[:count] for column in columns))
