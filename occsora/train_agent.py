@@ -176,7 +176,8 @@ def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console:
     with console.status(f"learning to drive like {config.imitate}"):
         errors = imitate(agent, shown, EPOCHS, config.seed)
     told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
-    console.print(f"imitated {len(shown.actions)} steps of {config.imitate}; mean squared errors: {told}")
+    path = save_policy(agent, config.out / "imitated.zip")
+    console.print(f"imitated {len(shown.actions)} steps of {config.imitate}: {path}; mean squared errors: {told}")
 
 
 def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: Console) -> None:
