@@ -35,7 +35,7 @@ def test_nested_ones_are_set_by_their_own_names() -> None:
     assert found == LatticeParameters(LatticeOptions(offsets=(0.0, 1.5, -1.5), steps=6), margin=0.5)
 
 
-@pytest.mark.parametrize("kind", {kind for kind, _ in PARAMETERS.values()})
+@pytest.mark.parametrize("kind", dict.fromkeys(kind for kind, _ in PARAMETERS.values()))
 def test_names_are_those_of_the_fields(kind: type) -> None:
     names = parameter_names(kind)
     assert len(set(names)) == len(names) > 0
