@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.checkpoint import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    from models.occsora.tokenizer import OccSoraTokenizer
+from models.occsora.tokenizer import OccSoraTokenizer
 
 PART = 16  # clips a file
 

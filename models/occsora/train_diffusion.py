@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,10 @@ from torch.utils.data import Dataset
 from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
 from models.occsora.latent_clips import build_latent_clips
 from models.occsora.pretrained_diffusion import save_diffusion
+from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.trajectory import trajectory_from_motion
 from models.occsora.transformer import ClipTransformerConfig
 from models.training import Trainer, TrainingConfig, step_generator
-
-if TYPE_CHECKING:
-    from models.occsora.tokenizer import OccSoraTokenizer
 
 
 class LatentBatch(NamedTuple):

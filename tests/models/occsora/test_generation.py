@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from models.diffusion_sampling import Known, SamplerConfig
+from models.occsora.config import PaperConfig
 from models.occsora.latent_clips import encode_clips
 from models.occsora.pretrained_diffusion import load_diffusion
+from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.train_diffusion import train_diffusion
 from models.occsora.trajectory import trajectory_from_motion
 from models.training import TrainingConfig
@@ -18,16 +19,12 @@ from scenes.dataset import SceneClips
 from tests.models.occsora.stand_in import TRANSFORMER
 from tests.models.small import GRID, make_street
 
-pytest.importorskip("models.occsora.tokenizer")
 FRAMES, DT = 8, 0.5
 
 
 def test_generates_voxels_from_a_trajectory(tmp_path: Path) -> None:
     """Clips of a street are encoded, a model is trained for a few steps, and from a trajectory and a seed it makes a clip whose
     first half is the history that it was given."""
-    from models.occsora.config import PaperConfig
-    from models.occsora.tokenizer import OccSoraTokenizer
-
     torch.manual_seed(0)
     paper = PaperConfig(class_dim=4, strides=(4, 8, 8), latent_channels=8, num_codes=16, width=16, blocks=1)
     tokenizer = OccSoraTokenizer(GRID, paper).eval()
