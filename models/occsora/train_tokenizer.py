@@ -19,6 +19,7 @@ from models.train_tokenizer import perplexity
 from models.training import Trainer, TrainingConfig, step_generator
 
 CROSS_ENTROPY, LOVASZ, CODEBOOK = 10.0, 1.0, 1.0  # weights of the losses, the release's
+HISTORY = "history"  # folder of a run with the tokenizer of every save
 REVIVE_DECAY, DEAD_BELOW = 0.98, 0.05  # of the moving average of a code's use; share of the mean use below which it is dead
 
 
@@ -96,12 +97,19 @@ class TokenizerTask(nn.Module):
 
 
 def train_tokenizer(
-    clips: Dataset[dict[str, Any]], preset: OccSoraPreset, cfg: TrainingConfig, *, columns: int = 0, revive: bool = False
+    clips: Dataset[dict[str, Any]],
+    preset: OccSoraPreset,
+    cfg: TrainingConfig,
+    *,
+    columns: int = 0,
+    revive: bool = False,
+    history: bool = False,
 ) -> Path:
     """Train a tokenizer of the preset's shape; returns the folder with the finished model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the preset's grid with its number of frames, such as
-    `SceneClips` and `StoreClips`. columns and revive are those of `TokenizerTask`.
+    `SceneClips` and `StoreClips`. columns and revive are those of `TokenizerTask`. history: keep the tokenizer of every
+    save, in `saved_tokenizers`, to follow how it learns.
     """
     torch.manual_seed(cfg.seed)
     task = TokenizerTask(OccSoraTokenizer(preset.grid, preset.tokenizer), cfg.seed, columns, revive)
@@ -115,7 +123,14 @@ def train_tokenizer(
     def export(trained: nn.Module) -> None:
         assert isinstance(trained, TokenizerTask)
         save_tokenizer(trained.tokenizer, cfg.out)
+        if history:
+            save_tokenizer(trained.tokenizer, cfg.out / HISTORY / f"step-{trainer.step:08d}")
 
     trainer = Trainer(task, make_batch, export, cfg)
     trainer.run()
     return cfg.out
+
+
+def saved_tokenizers(run: Path) -> dict[int, Path]:
+    """Folders of the tokenizers that a training with `history` left in the folder of its run, by step, in order."""
+    return {int(path.name.removeprefix("step-")): path for path in sorted((run / HISTORY).glob("step-*"))}
