@@ -35,7 +35,7 @@ class Config:
     out: Path
     """Folder of everything that is trained, generated and measured; a run that was stopped goes on where it was."""
     held_out: Path | None = None
-    """Folder of scene files of other towns, to measure on; by default a tenth of the towns in --scenes, which are not trained on."""
+    """Folder of scene files of other towns, to measure on; by default a tenth of the towns in --scenes is kept for that."""
     preset: str = "occsora-small"
     """Tokenizer of the paper's structure, of models/occsora/config.py."""
     lean: str = "occsora-lean-small"
