@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.checkpoint import read_tensors, write_tensors
 from models.diffusion_sampling import SamplerConfig
+from models.evaluation_cells import number
 from models.fidelity.bootstrap import bootstrap
 from models.fidelity.comparison import compare
 from models.fidelity.description import Description, describe
@@ -27,6 +28,7 @@ from models.fidelity.frechet import frechet_distance
 from models.occsora.latent_clips import LatentClips
 from models.occsora.pretrained import load_tokenizer
 from models.occsora.pretrained_diffusion import load_diffusion
+from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.trajectory import trajectory_from_motion
 from scenes.clip import Clip
 from scenes.scene import Scene
@@ -85,35 +87,36 @@ class Sets:
                 drawn = true[j].flatten(0, 1)
                 return frechet_distance(a[i].flatten(0, 1), drawn) - frechet_distance(b[i].flatten(0, 1), drawn)
 
-            found[key] = vars(bootstrap(difference, (len(a), len(true)), centred=True, seed=self.config.seed))
+            estimate = bootstrap(difference, (len(a), len(true)), centred=True, seed=self.config.seed)
+            found[key] = {part: number(value, digits=8) for part, value in vars(estimate).items()}
         return {"than": than, "by": found}
 
-    def _true(self, numbers: Iterable[int]) -> Iterator[Clip]:
-        for number in numbers:
-            item = self.rendered[number]
+    def _true(self, places: Iterable[int]) -> Iterator[Clip]:
+        for index in places:
+            item = self.rendered[index]
             yield Clip(item["occupancy"], item["motion"], self.rendered.dt, item["source"])
 
     def _clips(self, name: str) -> Iterator[Clip]:
         if name == REFERENCE:
             return self._true(range(self.count, 3 * self.count))
         if name in DISTURBED:
-            return (self._disturbed(name, number, clip) for number, clip in enumerate(self.conditions))
+            return (self._disturbed(name, index, clip) for index, clip in enumerate(self.conditions))
         return self._generated(name)
 
-    def _disturbed(self, name: str, number: int, clip: Clip) -> Clip:
-        """A true clip, disturbed or rebuilt; seeds follow from its number."""
+    def _disturbed(self, name: str, index: int, clip: Clip) -> Clip:
+        """A true clip, disturbed or rebuilt; seeds follow from its place."""
         if name == "shuffled frames":
-            return shuffled_frames(clip, number)
+            return shuffled_frames(clip, index)
         if name.startswith("noise"):
-            return voxel_noise(clip, self.grid, 1.0 if name == "noise" else 0.1, number)
+            return voxel_noise(clip, self.grid, 1.0 if name == "noise" else 0.1, index)
         if name == "rebuilt":
             return replace(clip, occupancy=self.tokenizer.reconstruct(clip.occupancy.unsqueeze(0))[0])
         if name == "random codes":
-            return replace(clip, occupancy=self.tokenizer.decode(self._random_latents(number))[0])
+            return replace(clip, occupancy=self.tokenizer.decode(self._random_latents(index))[0])
         return clip
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> OccSoraTokenizer:
         """The trained tokenizer that decodes."""
         return load_tokenizer(self.config.out / self.config.preset)
 
@@ -121,15 +124,15 @@ class Sets:
     def _training_codes(self) -> Tensor:
         return torch.cat([LatentClips.load(part).codes for part in sorted((self.config.out / "latents").glob("*.safetensors"))])
 
-    def _random_latents(self, number: int) -> Tensor:
+    def _random_latents(self, index: int) -> Tensor:
         """Latents (1, c, t, h, w) of codes that are drawn as often as they occur in training clips, each for itself."""
         codes = self._training_codes
-        drawn = torch.randint(codes.numel(), codes[:1].shape, generator=torch.Generator().manual_seed(number))
+        drawn = torch.randint(codes.numel(), codes[:1].shape, generator=torch.Generator().manual_seed(index))
         with torch.no_grad():
             return self.tokenizer.lookup(codes.flatten()[drawn])
 
     def _generated(self, name: str) -> Iterator[Clip]:
-        """Clips of a diffusion model from the trajectories; the seed of a clip is its number."""
+        """Clips of a diffusion model from the trajectories; the seed of a clip is its place."""
         variant, sampler = name.split(", ")
         model = load_diffusion(self.config.out / variant)
         kind, steps = sampler.split("-")

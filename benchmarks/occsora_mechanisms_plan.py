@@ -79,7 +79,7 @@ class Config:
     seed: int = 0
     """Of weights, clips and noise."""
     json: str = ""
-    """Where to write JSON: a file, - for standard output, or nowhere."""
+    """File for all figures."""
 
     def __post_init__(self) -> None:
         if self.variant_sampler not in self.samplers:

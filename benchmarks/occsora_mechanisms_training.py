@@ -110,7 +110,7 @@ def train_variant(config: Config, name: str, tokenizer: OccSoraTokenizer, scenes
 
 
 def train_extractor(config: Config, scenes: list[Scene], steps: int) -> dict[str, Any]:
-    """The 3D feature extractor, on clips of the towns trained on that no other training sees."""
+    """The 3D feature extractor, on other clips of the towns that all trainings share."""
     frames = min(FEATURE_FRAMES, occsora_preset(config.preset).frames)
     clips = clips_of(config, scenes, seed=config.seed + 2, frames=frames)
     settings = TrainingConfig(

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from models.checkpoint import read_tensors
 from models.occsora.config import OccSoraPreset
 from models.occsora.pretrained import load_tokenizer
-from models.occsora.train_tokenizer import TokenizerTask, release_training, train_tokenizer
+from models.occsora.train_tokenizer import TokenizerTask, release_training, saved_tokenizers, train_tokenizer
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
@@ -82,6 +82,18 @@ def test_clips_may_come_from_a_store(tmp_path: Path) -> None:
     cfg = release_training(tmp_path / "run", steps=1, batch_size=1)
     tokenizer = load_tokenizer(train_tokenizer(clips, preset("lean"), cfg, columns=64))
     assert tokenizer.reconstruct(clips[0]["occupancy"].unsqueeze(0)).shape == (1, FRAMES, *GRID.shape)
+
+
+def test_the_tokenizer_of_every_save_is_kept(tmp_path: Path) -> None:
+    """When asked: each in a folder by its step, the last one the finished tokenizer, and they differ."""
+    cfg = release_training(tmp_path, steps=5, batch_size=1, save_every=2)
+    clips = Interrupted(-1)
+    train_tokenizer(clips, preset("lean"), cfg, columns=64, history=True)
+    kept = saved_tokenizers(tmp_path)
+    assert list(kept) == [2, 4, 5]
+    codes = [load_tokenizer(folder).codebook.codes for folder in kept.values()]
+    assert not torch.equal(codes[0], codes[1])
+    assert torch.equal(codes[2], load_tokenizer(tmp_path).codebook.codes)
 
 
 def test_all_columns_give_the_loss_that_drawn_ones_estimate() -> None:
