@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class Sets:
 
     def compared(self, name: str) -> dict[str, Any]:
         """All figures of a set against the reference, see docs/metrics.md."""
-        return compare(self.described(name), self.reference, seed=self.config.seed).as_json()
+        resamples, seed = self.config.resamples, self.config.seed
+        return compare(self.described(name), self.reference, resamples=resamples, seed=seed).as_json()
 
     def farther(self, name: str, than: str) -> dict[str, Any]:
         """How much farther from the reference one set is than another, by Fréchet distance, for each kind of features.
@@ -79,6 +80,7 @@ class Sets:
         With its interval over clips; both sets have the same trajectories, so the same ones are drawn again in both.
         """
         one, other, reference = self.described(name), self.described(than), self.reference
+        bootstrapped = partial(bootstrap, centred=True, resamples=self.config.resamples, seed=self.config.seed)
         found = {}
         for key in reference.features:
             a, b, true = (part.features[key] for part in (one, other, reference))
@@ -87,7 +89,7 @@ class Sets:
                 drawn = true[j].flatten(0, 1)
                 return frechet_distance(a[i].flatten(0, 1), drawn) - frechet_distance(b[i].flatten(0, 1), drawn)
 
-            estimate = bootstrap(difference, (len(a), len(true)), centred=True, seed=self.config.seed)
+            estimate = bootstrapped(difference, (len(a), len(true)))
             found[key] = {part: number(value, digits=8) for part, value in vars(estimate).items()}
         return {"than": than, "by": found}
 

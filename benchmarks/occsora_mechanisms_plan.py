@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from models.fidelity.bootstrap import RESAMPLES
 from models.fidelity.train_features import VoxelTask, batch_of
 from models.fidelity.voxel_network import VoxelNetwork, VoxelNetworkConfig
 from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
@@ -74,6 +75,8 @@ class Config:
     """Samplers of the full model, kind and steps; the others are compared with the first."""
     variant_sampler: str = "ddpm-250"
     """One of these, that the variants of the model are compared with."""
+    resamples: int = RESAMPLES
+    """Of the bootstrap behind the intervals."""
     threads: int = 2
     """CPU threads."""
     seed: int = 0

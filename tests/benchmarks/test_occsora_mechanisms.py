@@ -47,6 +47,7 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         clips=8,
         samplers=("ddpm-3", "ddim-2"),
         variant_sampler="ddim-2",
+        resamples=5,
         threads=1,
     )
 
