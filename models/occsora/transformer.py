@@ -77,7 +77,9 @@ class ClipTransformer(nn.Module):
         default. Raises ValueError where a shape does not fit.
         """
         self._check(noisy, trajectory)
-        x = self.stem(noisy).flatten(2).transpose(1, 2) + self.position
+        # Gradients of bfloat16 weights of Conv3d on a CPU now and then hold memory that nobody wrote (torch 2.13).
+        with torch.autocast("cpu", enabled=False):
+            x = self.stem(noisy).flatten(2).transpose(1, 2) + self.position
         out = self.dit(x, self._condition(step, trajectory, told))
         return Prediction(*out.transpose(1, 2).unflatten(2, self.shape).chunk(2, dim=1))
 
