@@ -83,7 +83,7 @@ def run(config: Demo) -> None:
     env.close()
     console.print(table(log, env, config))
     for path in (recorder.gif, recorder.mp4):
-        console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+        console.print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
 
 
 def drive(env: OccSoraEnv, planner: Planner, config: Demo, recorder: Recorder, console: Console) -> Log:

@@ -87,7 +87,7 @@ def run(config: Evaluate) -> None:
         console.print(table(found, world))
     for line in _trust(found, cases):
         console.print(line)
-    console.print(f"report: {report}  {report.stat().st_size / 2**20:.1f} MiB")
+    console.print(f"report: {report}  {report.stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
 
 
 def plan(config: Evaluate) -> list[Job]:

@@ -74,7 +74,7 @@ def run(config: Generate) -> None:
                 bar.advance(task, len(seeds))
     seconds = (time.perf_counter() - begin) / (config.num * len(paths))
     for path in write(config, model, clips, console):
-        console.print(str(path))
+        console.print(str(path), soft_wrap=True)
     console.print(f"{seconds:.1f} s a clip on {next(model.parameters()).device}")
 
 

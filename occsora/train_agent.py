@@ -177,7 +177,9 @@ def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console:
         errors = imitate(agent, shown, EPOCHS, config.seed)
     told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
     path = save_policy(agent, config.out / "imitated.zip")
-    console.print(f"imitated {len(shown.actions)} steps of {config.imitate}: {path}; mean squared errors: {told}")
+    console.print(
+        f"imitated {len(shown.actions)} steps of {config.imitate}: {path}; mean squared errors: {told}", soft_wrap=True
+    )
 
 
 def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: Console) -> None:
@@ -206,10 +208,10 @@ def _show(config: TrainAgent, history: History, path: Path, console: Console) ->
     title = f"{config.algo.upper()} on {WORLDS[config.world]}, {config.steps} steps"
     episodes = [Episode(*item) for item in history.episodes]
     show(episodes, title, console)
-    console.print(f"policy: {path}")
+    console.print(f"policy: {path}", soft_wrap=True)
     if history.best is not None:
-        console.print(f"best policy: {config.out / 'best.zip'}, mean return {history.best:+.2f}")
-    console.print(f"curve: {plot(episodes, title, config.out / 'learning_curve.png')}")
+        console.print(f"best policy: {config.out / 'best.zip'}, mean return {history.best:+.2f}", soft_wrap=True)
+    console.print(f"curve: {plot(episodes, title, config.out / 'learning_curve.png')}", soft_wrap=True)
     console.print(f"TensorBoard: tensorboard --logdir {config.out}")
 
 
