@@ -68,11 +68,12 @@ def train_diffusion(
     """Train a diffusion transformer on a trained VAE; returns the folder with the finished world model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) and `motion` (T, 3), such as `SceneClips` and
-    `ClipStoreDataset`, of `clip_frames` frames; the first `count` are encoded and drawn from. model_cfg: grid and shape of the
+    `StoreClips`, of `clip_frames` frames; the first `count` are encoded and drawn from. model_cfg: grid and shape of the
     VAE are taken from it, and the scale of the planes is measured.
     """
     torch.manual_seed(cfg.seed)
     unscaled = _world_model(vae, replace(model_cfg, grid=vae.grid, vae=vae.cfg, scale=DynamicCityConfig.scale))
+    unscaled.to(next(vae.parameters()).device)
     cache = build_plane_clips(unscaled, clips, count, cfg.out / "planes")
     torch.manual_seed(cfg.seed)
     model = _world_model(vae, replace(unscaled.cfg, scale=cache.scale(unscaled)))
