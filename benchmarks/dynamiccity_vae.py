@@ -28,7 +28,7 @@ from machine import describe, say, write
 
 from models.dynamiccity.config import HexPlaneConfig, hexplane_preset
 from models.dynamiccity.pretrained import load_vae
-from models.dynamiccity.train_vae import FRAME_SECONDS, VaeLossConfig, VaeTask, train_vae, training_config
+from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, train_vae, training_config
 from models.dynamiccity.vae import HexPlaneVae
 from models.metrics import class_iou, confusion, iou_occupied, miou
 from scenes.dataset import SceneClips, split
@@ -36,6 +36,7 @@ from scenes.grid import Grid
 from scenes.scene import Scene
 from scenes.scene_file import load_scenes
 
+FRAME_SECONDS = 0.25  # as the preset dynamiccity-small has it
 VARIANTS: dict[str, tuple[Literal["module", "average"], Literal["ess", "query"]]] = {
     "module+ess": ("module", "ess"),
     "average+ess": ("average", "ess"),
@@ -96,7 +97,8 @@ def train(config: Config, name: str) -> None:
         seed=config.seed,
         warmup=min(100, config.steps // 10 + 1),
     )
-    train_vae(scenes, *shape_of(config, name), settings)
+    grid, shape = shape_of(config, name)
+    train_vae(SceneClips(scenes, grid, FRAME_SECONDS, shape.frames, seed=settings.seed), shape, settings)
 
 
 class Steps:

@@ -1,4 +1,4 @@
-"""Named sizes of the world model that imagines chunk by chunk; those of whole clips are in models/occsora/presets.py."""
+"""Named sizes of the world model that imagines chunk by chunk; those of clips are in the packages below."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ PRESETS = {
 def preset(name: str) -> WorldModelConfig:
     """Configuration of a preset; raises ValueError with the names there are."""
     if name not in PRESETS:
-        from models.occsora.presets import WORLD_PRESETS
+        from models.dynamiccity import presets as dynamiccity
+        from models.occsora import presets as occsora
 
-        names = [*PRESETS, *WORLD_PRESETS]
+        names = [*PRESETS, *occsora.WORLD_PRESETS, *dynamiccity.WORLD_PRESETS]
         raise ValueError(f"preset: expected one of {names}, found {name!r}")
     return PRESETS[name]

@@ -17,6 +17,7 @@ from models.warp import warp_chunk
 from models.world_model import WorldModelConfig
 from scenes.dataset import SceneClips
 from scenes.scene import Scene
+from scenes.store_clips import StoreClips
 
 COMMITMENT = 0.25
 PLACE_SHARE = 0.5  # share of 2x2 columns at which the loss is taken in a step: the class head is the dearest part of training
@@ -60,7 +61,7 @@ def perplexity(counts: Tensor) -> Tensor:
     return torch.exp(-(share * share.clamp(min=1e-9).log()).sum(-1))
 
 
-def class_frequency(clips: SceneClips, samples: int = 64) -> Tensor:
+def class_frequency(clips: SceneClips | StoreClips, samples: int = 64) -> Tensor:
     """Share of each class among the voxels of a few clips, (C,)."""
     counts = torch.zeros(clips.grid.num_classes)
     for index in range(samples):

@@ -1,4 +1,4 @@
-"""Generate clips of driving from a trajectory alone: a film and a figure to look at, and the voxels in a store."""
+"""Generate clips of driving from a trajectory or other conditions: a film, a figure, and the voxels in a store."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.interface import WorldModel
+from occsora.generate_conditions import ConditionOptions, Told, imagine, own_motion, told_by
 from scenes.clip import Clip
+from scenes.grid import CLASSES, Grid
 
 _MOMENTS, _ROWS = 8, 16  # of the figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(ConditionOptions):
     """Settings of the generation."""
 
     trajectory: tuple[str, ...] = ("straight",)
     """What the ego drives: straight, right, left, still, accelerate, or a .json, .csv or .npy file of poses x, y, yaw."""
     seconds: float = 16.0
-    """Length of each clip."""
+    """Length of each clip; a clip that is laid out or edited keeps its own, and an outpainted one is a window of the model."""
     num: int = 8
     """Clips for each trajectory."""
     model: str | None = None
@@ -58,9 +61,8 @@ def run(config: Generate) -> None:
     """Generate, write and say what is where; raises ValueError on settings that make no sense."""
     _check(config)
     model = prepared_model(config)
-    paths = {Path(name).stem: trajectory(name, config, model) for name in config.trajectory}
-    if len(paths) < len(config.trajectory):
-        raise ValueError(f"--trajectory: expected different names, found {' '.join(config.trajectory)}")
+    told = conditions_of(config, model)
+    paths = motions(config, model, told)
     console, begin = Console(), time.perf_counter()
     clips: dict[str, list[Clip]] = {}
     columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -70,10 +72,11 @@ def run(config: Generate) -> None:
             clips[name] = []
             for first in range(0, config.num, config.batch_size):
                 seeds = range(config.seed + first, config.seed + min(first + config.batch_size, config.num))
-                clips[name] += generate(model, motion, name, seeds)
+                clips[name] += generate(model, motion, name, seeds, told)
                 bar.advance(task, len(seeds))
     seconds = (time.perf_counter() - begin) / (config.num * len(paths))
-    for path in write(config, model, clips, console):
+    grid = model.grid if told is None else told.grid
+    for path in write(config, model, grid, clips, console):
         console.print(str(path), soft_wrap=True)
     console.print(f"{seconds:.1f} s a clip on {next(model.parameters()).device}")
 
@@ -121,42 +124,79 @@ def _check_preset(name: str) -> None:
 
     if (BUNDLED / name).is_dir():
         return
-    from models.occsora.presets import WORLD_PRESETS
+    from models.dynamiccity import presets as dynamiccity
+    from models.occsora import presets as occsora
 
-    if name not in WORLD_PRESETS:
+    if name not in occsora.WORLD_PRESETS and name not in dynamiccity.WORLD_PRESETS:
         preset(name)
     flow = " --flow FLOW" if name in PRESETS else ""
-    train = f"occsora train-world-model --preset {name} --tokenizer TOKENIZER{flow} --scenes SCENES --out WORLD"
+    own_classes = name in dynamiccity.WORLD_PRESETS and dynamiccity.WORLD_PRESETS[name].grid.classes != CLASSES
+    data = "--clips STORE" if own_classes else "--scenes SCENES"
+    train = f"occsora train-world-model --preset {name} --tokenizer TOKENIZER{flow} {data} --out WORLD"
     raise ValueError(
-        f"--preset: {name!r} has no bundled weights. Train it: `occsora train-tokenizer --preset {name} --scenes SCENES --out "
+        f"--preset: {name!r} has no bundled weights. Train it: `occsora train-tokenizer --preset {name} {data} --out "
         f"TOKENIZER`, then `{train}`, and give --model WORLD"
     )
 
 
-def trajectory(name: str, config: Generate, model: WorldModel) -> Tensor:
-    """Motion (T, 3) of a shape or a file, for whole chunks of the model."""
+def conditions_of(config: Generate, model: WorldModel) -> Told | None:
+    """What a model that makes HexPlanes is told; None for one that is told of a trajectory and nothing else."""
+    if isinstance(model, DynamicCityWorldModel):
+        return told_by(config, model)
+    if config.condition != ("trajectory",) or config.region:
+        found = " ".join((*config.condition, *config.region))
+        raise ValueError(f"--condition, --region: a {type(model).__name__} is told of a trajectory alone, found {found!r}")
+    return None
+
+
+def motions(config: Generate, model: WorldModel, told: Told | None) -> dict[str, Tensor]:
+    """Motions (T, 3) by what the clips along them are called; raises ValueError where trajectories would play no part."""
+    own, title = (None, "") if told is None else (own_motion(told), told.title)
+    if own is not None:
+        if config.trajectory != Generate.trajectory:
+            found = f"{' '.join(config.trajectory)} beside {' '.join(config.condition)}"
+            raise ValueError(f"--trajectory: plays no part under a command, a layout or a clip that is edited, found {found}")
+        return {title: trajectory(own, config, model, told) if isinstance(own, str) else own}
+    titles = ["+".join(filter(None, (Path(name).stem, title))) for name in config.trajectory]
+    if len(set(titles)) < len(titles):
+        raise ValueError(f"--trajectory: expected different names, found {' '.join(config.trajectory)}")
+    return {title: trajectory(name, config, model, told) for title, name in zip(titles, config.trajectory, strict=True)}
+
+
+def trajectory(name: str, config: Generate, model: WorldModel, told: Told | None = None) -> Tensor:
+    """Motion (T, 3) of a shape or a file: for whole chunks of the model, but for one that makes HexPlanes, of any length.
+
+    Where a clip is continued, the trajectory begins at its last frame, and the first row leads to the first new one.
+    """
     from scenes.trajectory import SHAPES, file_motion, shape_motion
 
     asked = max(round(config.seconds / model.dt), 1)
-    frames = math.ceil(asked / model.chunk_frames) * model.chunk_frames
+    frames = math.ceil(asked / model.chunk_frames) * model.chunk_frames if told is None else asked
+    before = 1 if told is not None and "previous" in told.names else 0
     if name in SHAPES:
-        return shape_motion(name, frames, model.dt)
-    return file_motion(Path(name), frames, model.dt, config.file_dt)
+        return shape_motion(name, before + frames, model.dt)[before:]
+    return file_motion(Path(name), before + frames, model.dt, config.file_dt)[before:]
 
 
 @torch.no_grad()
-def generate(model: WorldModel, motion: Tensor, name: str, seeds: range) -> list[Clip]:
-    """A clip for each seed along motion (T, 3); `name` is that of the trajectory."""
+def generate(model: WorldModel, motion: Tensor, name: str, seeds: range, told: Told | None = None) -> list[Clip]:
+    """A clip for each seed along motion (T, 3), and under what is told; `name` is that of the trajectory and conditions."""
     device = next(model.parameters()).device
+    numbers = torch.tensor(seeds, device=device)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        chunk = model.generate(motion.to(device).repeat(len(seeds), 1, 1), torch.tensor(seeds, device=device))
-    assert chunk.voxels is not None, "generate gives voxels"
-    made = zip(chunk.voxels, seeds, strict=True)
-    return [Clip(voxels.cpu(), motion, model.dt, f"{name}/seed-{seed}") for voxels, seed in made]
+        if told is None:
+            voxels = model.generate(motion.to(device).repeat(len(seeds), 1, 1), numbers).voxels
+        else:
+            assert isinstance(model, DynamicCityWorldModel), "no other model is told of conditions"
+            voxels, motion, _ = imagine(told, model, motion, numbers)
+    assert voxels is not None, "generate gives voxels"
+    motion = torch.cat((torch.zeros(1, 3), motion[1:].cpu()))
+    made = zip(voxels.cpu(), seeds, strict=True)
+    return [Clip(frames, motion, model.dt, f"{name}/seed-{seed}") for frames, seed in made]
 
 
-def write(config: Generate, model: WorldModel, clips: dict[str, list[Clip]], console: Console) -> list[Path]:
-    """Write the store, the film and the figure; returns their paths."""
+def write(config: Generate, model: WorldModel, grid: Grid, clips: dict[str, list[Clip]], console: Console) -> list[Path]:
+    """Write the store, the film and the figure of clips on a grid; returns their paths."""
     import imageio.v2 as imageio
 
     from occworld_env.drawing_clips import Film, arranged, draw_sheet, draw_strips
@@ -164,17 +204,17 @@ def write(config: Generate, model: WorldModel, clips: dict[str, list[Clip]], con
     from scenes.clip_store import ClipStore
 
     config.out.mkdir(parents=True, exist_ok=True)
-    about = {"model": config.model or config.preset or "mini"}
-    store = ClipStore.create(str(config.out / "clips.zarr"), model.grid, about=about)
+    about = {"model": config.model or config.preset or "mini", "condition": " ".join(config.condition)}
+    store = ClipStore.create(str(config.out / "clips.zarr"), grid, about=about)
     store.append([clip for line in clips.values() for clip in line])
     lines = [[Film(clip.occupancy, clip.motion, clip.source.replace("/", " ")) for clip in line] for line in clips.values()]
     rows = lines if len(lines) > 1 else arranged(lines[0])
     progress = Progress(TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), console=console)
     with Recorder(config.out / "clips", 1 / model.dt) as recorder, progress as bar:
         for frame in bar.track(range(len(rows[0][0].motion))):
-            recorder.add(draw_sheet(rows, frame, model.grid, model.dt))
+            recorder.add(draw_sheet(rows, frame, grid, model.dt))
     shown = [film for line in lines for film in line[: max(_ROWS // len(lines), 1)]]
     figure, beside = config.out / "figure.png", config.out / ".figure.partial.png"
-    imageio.imwrite(beside, draw_strips(shown, _MOMENTS, model.grid, model.dt))
+    imageio.imwrite(beside, draw_strips(shown, _MOMENTS, grid, model.dt))
     beside.replace(figure)
     return [config.out / "clips.zarr", recorder.gif, recorder.mp4, figure]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import NamedTuple
 
 import torch
@@ -18,12 +19,18 @@ from scenes.clip_store import ClipStore
 from scenes.grid import Grid
 
 KINDS = ("trajectory", "command", "previous", "layout", "inpaint", "outpaint")
+DRIVEN = {
+    "static": "still",
+    "forward": "straight",
+    "left": "left",
+    "right": "right",
+}  # the trajectory that is drawn for a command
 _CLIP_KINDS = ("previous", "layout", "inpaint")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionOptions:
-    """Conditions of models that make HexPlanes, for `occsora generate`."""
+    """Conditions of models that make HexPlanes (the presets dynamiccity...), for `occsora generate`."""
 
     condition: tuple[str, ...] = ("trajectory",)
     """What is told, one or more of: trajectory; command:NAME (static, forward, left or right, in place of a trajectory);
@@ -39,6 +46,8 @@ class Told(NamedTuple):
 
     Attributes:
         names: what is told.
+        grid: of the clips that are made.
+        title: what clips made under it are called, besides their trajectory: "layout-rides-2" for clip 2 of rides.zarr.
         command: number in COMMANDS, or None.
         clip: the clip that is continued, laid out or edited, or None.
         columns: of an outpainting, or None.
@@ -46,6 +55,8 @@ class Told(NamedTuple):
     """
 
     names: tuple[str, ...]
+    grid: Grid
+    title: str
     command: int | None = None
     clip: Clip | None = None
     columns: tuple[int, int] | None = None
@@ -67,23 +78,33 @@ def told_by(options: ConditionOptions, model: DynamicCityWorldModel) -> Told:
     unknown = sorted(set(names) - set(KINDS))
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(f"--condition: expected some of {', '.join(KINDS)}, each once, found {' '.join(options.condition)!r}")
-    for first, second in (("trajectory", "command"), ("inpaint", "outpaint"), *_pairs(_CLIP_KINDS), ("previous", "outpaint")):
+    apart = ("trajectory", "command"), *_pairs(_CLIP_KINDS), *((kind, "outpaint") for kind in _CLIP_KINDS)
+    for first, second in apart:
         if first in names and second in names:
             raise ValueError(f"--condition: {first} and {second} do not go together")
     if ("inpaint" in names) != bool(options.region):
         raise ValueError(f"--region: goes with --condition inpaint:STORE, found {' '.join(options.condition)!r}")
-    told = Told(names)
+    told = Told(names, model.grid, "+".join(_title(name, value) for name, _, value in parts if name != "trajectory"))
     for name, _, value in parts:
         if (name == "trajectory") == bool(value):
             raise ValueError(f"--condition: expected {name}{'' if name == 'trajectory' else ':...'}, found {name}:{value}")
         if name == "command":
             told = told._replace(command=_command(value))
         elif name == "outpaint":
-            told = told._replace(columns=_columns(value, model.grid))
+            columns = _columns(value)
+            told = told._replace(columns=columns, grid=larger_grid(model.grid, columns))
         elif name in _CLIP_KINDS:
             told = told._replace(clip=_clip(name, value, model))
     _check_learned(told, model)
     return told._replace(box=_box(options.region)) if options.region else told
+
+
+def own_motion(told: Told) -> str | Tensor | None:
+    """What takes the place of a trajectory: motion (T, 3) of a clip that is laid out or edited, or the name of the shape that
+    comes near a command, which is drawn and written but not told; None where nothing does."""
+    if told.clip is not None and "previous" not in told.names:
+        return told.clip.motion
+    return None if told.command is None else DRIVEN[COMMANDS[told.command]]
 
 
 def imagine(told: Told, model: DynamicCityWorldModel, motion: Tensor, seeds: Tensor) -> Imagined:
@@ -94,18 +115,20 @@ def imagine(told: Told, model: DynamicCityWorldModel, motion: Tensor, seeds: Ten
         return _inpainted(told.clip, told.box, model, seeds, conditions)
     if told.clip is not None and "layout" in told.names:
         motion = told.clip.motion
+    if told.columns is not None:  # a window, whatever was asked for
+        missing = max(model.window - len(motion), 0)
+        motion = torch.cat((motion, motion[-1:].expand(missing, -1)))[: model.window]
     motion = motion.to(seeds.device)
     driven = motion.expand(batch, -1, -1)
     if told.columns is not None:
-        voxels = outpaint(model, told.columns, driven[:, : model.window], seeds, conditions)
-        return Imagined(voxels, motion[: model.window], larger_grid(model.grid, told.columns))
-    if told.clip is not None and "previous" in told.names:
+        voxels = outpaint(model, told.columns, driven, seeds, conditions)
+    elif told.clip is not None and "previous" in told.names:
         voxels = _continued(told.clip, model, driven, seeds, conditions)
     else:
         chunk = model.generate(driven, seeds, conditions)
         assert chunk.voxels is not None, "generate gives voxels"
         voxels = chunk.voxels
-    return Imagined(voxels, motion, model.grid)
+    return Imagined(voxels, motion, told.grid)
 
 
 def _conditions(told: Told, batch: int, model: DynamicCityWorldModel, device: torch.device) -> Conditions:
@@ -166,8 +189,16 @@ def _check_learned(told: Told, model: DynamicCityWorldModel) -> None:
     missing: list[str] = [name for name in ("trajectory", "command") if name in told.names and name not in learned]
     if "layout" in told.names and not _layouts(model):
         missing.append("layout")
+    if "previous" in told.names and not model.cfg.overlap and not {"previous", "carried"} & set(learned):
+        missing.append("previous")
     if missing:
         raise ValueError(f"--condition: this model was trained with {', '.join(learned) or 'none'}, found {', '.join(missing)}")
+
+
+def _title(name: str, value: str) -> str:
+    """Words for a condition as part of a source, in which a slash parts them from the seed."""
+    address, _, number = value.partition("#")
+    return f"{name}-{PurePath(address).stem}-{number or 0}" if name in _CLIP_KINDS else f"{name}-{value}"
 
 
 def _pairs(names: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -180,13 +211,11 @@ def _command(value: str) -> int:
     return COMMANDS.index(value)
 
 
-def _columns(value: str, grid: Grid) -> tuple[int, int]:
+def _columns(value: str) -> tuple[int, int]:
     sizes = value.split("x")
     if len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
         raise ValueError(f"--condition: expected outpaint:XxY such as outpaint:256x256, found outpaint:{value}")
-    columns = int(sizes[0]), int(sizes[1])
-    larger_grid(grid, columns)
-    return columns
+    return int(sizes[0]), int(sizes[1])
 
 
 def _clip(kind: str, value: str, model: DynamicCityWorldModel) -> Clip:

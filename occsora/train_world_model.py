@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from occsora.training_options import ClipOptions
@@ -13,7 +13,7 @@ class Config(ClipOptions):
     """Train a world model on scenes with a trained tokenizer; a run that was stopped goes on where it was."""
 
     tokenizer: Path
-    """Folder of a trained tokenizer of the same preset."""
+    """Folder of a trained tokenizer, or VAE, of the same preset."""
     flow: Path | None = None
     """Folder of a trained agent flow, for mini and base."""
     start: Path | None = None
@@ -23,7 +23,7 @@ class Config(ClipOptions):
     chunks: int = 10
     """Chunks in a training sequence of mini and base: two to three times the attention window."""
     withheld: float = 0.1
-    """Share of samples that do not learn of their trajectory, for guidance in the presets of whole clips."""
+    """Share of samples that do not learn of their trajectory, or other conditions, for guidance in the presets of clips."""
 
 
 COMMAND = Config
@@ -31,9 +31,15 @@ COMMAND = Config
 
 def run(config: Config) -> None:
     """Train, and say where the world model is."""
-    from models.occsora.presets import WORLD_PRESETS
+    from models.dynamiccity import presets as dynamiccity
+    from models.occsora import presets as occsora
 
-    folder = _train_on_clips(config) if config.preset in WORLD_PRESETS else _train_on_chunks(config)
+    if config.preset in occsora.WORLD_PRESETS:
+        folder = _train_on_clips(config)
+    elif config.preset in dynamiccity.WORLD_PRESETS:
+        folder = _train_on_planes(config)
+    else:
+        folder = _train_on_chunks(config)
     print(f"world model in {folder}")
 
 
@@ -60,10 +66,31 @@ def _train_on_clips(config: Config) -> object:
     from models.occsora.train_world_model import train_world_model
 
     preset = world_preset(config.preset)
-    if config.flow is not None or config.start is not None:
-        raise ValueError(f"--flow, --start: preset {config.preset!r} knows no such thing")
+    _refuse_chunk_options(config)
     tokenizer = load_tokenizer(config.tokenizer, config.rendering_device())
     training = config.training(preset.diffusion_training(config.out))
     sequences = preset.sequences if config.sequences is None else config.sequences
-    clips = config.load_clips(preset.clips)
+    clips = config.load_clips(preset.clips.grid, preset.clips.dt, preset.clips.frames)
     return train_world_model(clips, tokenizer, preset, training, sequences=sequences, withheld=config.withheld)
+
+
+def _train_on_planes(config: Config) -> object:
+    from models.dynamiccity.presets import diffusion_training, dynamiccity_preset, sequences
+    from models.dynamiccity.pretrained import load_vae
+    from models.dynamiccity.train_diffusion import train_diffusion
+
+    world = replace(dynamiccity_preset(config.preset), withheld=config.withheld)
+    _refuse_chunk_options(config)
+    vae = load_vae(config.tokenizer, config.rendering_device())
+    if (vae.grid, vae.cfg) != (world.grid, world.vae):
+        expected = f"the VAE of the preset, {world.vae} on {world.grid.shape}"
+        raise ValueError(f"--tokenizer: expected {expected}, found {vae.cfg} on {vae.grid.shape}")
+    clips = config.load_clips(world.grid, world.dt, world.clip_frames)
+    training = config.training(diffusion_training(config.preset, config.out))
+    count = sequences(config.preset) if config.sequences is None else config.sequences
+    return train_diffusion(clips, vae, world, training, count=count)
+
+
+def _refuse_chunk_options(config: Config) -> None:
+    if config.flow is not None or config.start is not None:
+        raise ValueError(f"--flow, --start: preset {config.preset!r} knows no such thing")

@@ -13,9 +13,9 @@ from scenes.scene import Scene
 from scenes.scene_file import load_scenes
 
 if TYPE_CHECKING:
-    from torch.utils.data import Dataset
-
-    from models.occsora.config import OccSoraPreset
+    from scenes.dataset import SceneClips
+    from scenes.grid import Grid
+    from scenes.store_clips import StoreClips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class TrainingOptions:
     out: Path
     """Folder of the run: checkpoints, TensorBoard logs and the finished model."""
     preset: str = "mini"
-    """Size of the model, see docs/world_model.md."""
+    """Size of the model, see docs/world_model.md, docs/occsora.md and docs/dynamiccity_world.md."""
     steps: int | None = None
     """Optimiser steps in all, which the schedule of the learning rate spans; by default those of the preset."""
     batch_size: int | None = None
@@ -70,29 +70,40 @@ class ClipOptions(TrainingOptions):
     clips: tuple[str, ...] = ()
     """Stores of clips, as `occsora make-scenes occ3d` writes them: paths or fsspec URLs. For the presets of whole clips."""
 
-    def load_clips(self, preset: OccSoraPreset) -> Dataset[dict[str, Any]]:
-        """Clips of the preset's grid, length and spacing, rendered from scenes or read from stores.
+    def load_scenes(self) -> list[Scene]:
+        """All scenes of the folder; raises ValueError where there are stores too, which nobody would read."""
+        if self.clips:
+            raise ValueError(f"--clips: preset {self.preset!r} is trained on --scenes, found {' '.join(self.clips)}")
+        return super().load_scenes()
 
-        Raises ValueError where both or neither are given, or the stores' clips are not of that kind.
+    def load_clips(self, grid: Grid, dt: float, frames: int) -> SceneClips | StoreClips:
+        """Clips on a grid, of so many frames, dt seconds apart, rendered from scenes or read from stores.
+
+        Raises ValueError where both or neither are given, the stores' clips are not of that kind, or scenes cannot be rendered
+        in the classes of the grid.
         """
         if (self.scenes is None) == (not self.clips):
             given = "neither" if self.scenes is None else "both"
             raise ValueError(f"--scenes, --clips: expected one of the two, found {given}")
         if self.scenes is not None:
             from scenes.dataset import SceneClips
+            from scenes.grid import CLASSES
 
-            return SceneClips(self.load_scenes(), preset.grid, preset.dt, preset.frames, seed=self.seed)
+            if grid.classes != CLASSES:
+                how = "make clips of the scenes with `occsora make-scenes clips --grid carlasc` and give them as --clips"
+                raise ValueError(f"--scenes: preset {self.preset!r} has the {grid.num_classes} classes of CarlaSC; {how}")
+            return SceneClips(self.load_scenes(), grid, dt, frames, seed=self.seed)
         from scenes.clip_store import ClipStore
         from scenes.store_clips import StoreClips
 
         stores = [ClipStore.open(address) for address in self.clips]
-        wrong = [store.address for store in stores if store.grid != preset.grid]
+        wrong = [store.address for store in stores if store.grid != grid]
         if wrong:
-            shape = f"{preset.grid.shape} voxels of {preset.grid.voxel} m with {preset.grid.num_classes} classes"
+            shape = f"{grid.shape} voxels of {grid.voxel} m with {grid.num_classes} classes"
             raise ValueError(f"--clips: {wrong[0]} is not on the grid of preset {self.preset!r}, {shape}")
-        spacing = stores[0].dt(0) if len(stores[0]) else preset.dt
-        stride = max(round(preset.dt / spacing), 1)
-        if abs(stride * spacing - preset.dt) > 1e-6:
-            expected = f"a fraction of the {preset.dt:g} s of preset {self.preset!r}"
+        spacing = stores[0].dt(0) if len(stores[0]) else dt
+        stride = max(round(dt / spacing), 1)
+        if abs(stride * spacing - dt) > 1e-6:
+            expected = f"a fraction of the {dt:g} s of preset {self.preset!r}"
             raise ValueError(f"--clips: expected frames {expected} apart, found {spacing:g} s in {stores[0].address}")
-        return StoreClips(stores, preset.frames, stride, self.seed)
+        return StoreClips(stores, frames, stride, self.seed)

@@ -86,11 +86,6 @@ def fingerprint(model: DynamicCityWorldModel) -> Tensor:
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
-def clip_frames(model: DynamicCityWorldModel) -> int:
-    """Frames of a training clip: a window and the new frames of the next one."""
-    return model.window + model.chunk_frames
-
-
 @torch.no_grad()
 def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], indices: range) -> PlaneClips:
     """Encode items of a data set of clips, one at a time; the model's scale must be one."""
@@ -100,8 +95,8 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
     for index in indices:
         item = clips[index]
         occupancy, motion = item["occupancy"].unsqueeze(0).to(device), item["motion"].float().unsqueeze(0).to(device)
-        if occupancy.shape[1] != clip_frames(model):
-            raise ValueError(f"clip {index}: expected {clip_frames(model)} frames, found {occupancy.shape[1]}")
+        if occupancy.shape[1] != model.cfg.clip_frames:
+            raise ValueError(f"clip {index}: expected {model.cfg.clip_frames} frames, found {occupancy.shape[1]}")
         before, now, motion = occupancy[:, : model.window], occupancy[:, -model.window :], motion[:, -model.window :]
         carried = motion.new_zeros(1, 0)
         if want_carried:

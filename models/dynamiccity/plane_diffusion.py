@@ -60,6 +60,11 @@ class DynamicCityConfig:
         return self.vae.frames - self.overlap
 
     @property
+    def clip_frames(self) -> int:
+        """Frames of a training clip: a window and the new frames of the next one."""
+        return self.vae.frames + self.chunk_frames
+
+    @property
     def layout(self) -> RolloutLayout:
         """Where the planes lie in the map."""
         shapes = plane_shapes(self.grid, self.vae)

@@ -1,14 +1,18 @@
-"""Named DynamicCity world models: grid, VAE, transformer, conditions and how chunks are sampled."""
+"""Named DynamicCity world models: grid, VAE, transformer, conditions, how chunks are sampled, and how each is trained."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from models.diffusion_sampling import SamplerConfig
 from models.dynamiccity.conditions import NAMES, ConditionName
 from models.dynamiccity.config import hexplane_preset
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
+from models.dynamiccity.train_diffusion import release_training
+from models.dynamiccity.train_vae import training_config
 from models.dynamiccity.transformer import SIZES, PlaneTransformerConfig
+from models.training import TrainingConfig
 
 PAPER: tuple[ConditionName, ...] = ("previous", "command", "trajectory", "drivable", "vehicles")
 _RELEASE = SamplerConfig("ddpm", steps=1000)
@@ -27,6 +31,7 @@ WORLD_PRESETS: dict[str, DynamicCityConfig] = {
     # for two CPU cores and the closed loop: the past is carried along as well, four frames are kept, 20 steps
     "dynamiccity-small": replace(_config("dynamiccity-small", "small", NAMES, 0.25), overlap=4),
 }
+WORLD_PRESETS["dynamiccity"] = WORLD_PRESETS["dynamiccity-carlasc"]  # the paper's own, whose configuration is released
 
 
 def dynamiccity_preset(name: str) -> DynamicCityConfig:
@@ -34,3 +39,25 @@ def dynamiccity_preset(name: str) -> DynamicCityConfig:
     if name not in WORLD_PRESETS:
         raise ValueError(f"dynamiccity_preset: expected one of {sorted(WORLD_PRESETS)}, found {name!r}")
     return WORLD_PRESETS[name]
+
+
+def vae_training(name: str, out: Path) -> TrainingConfig:
+    """Recipe of a preset's VAE; the steps are ours, since the release counts epochs."""
+    return training_config(out, steps=20_000 if _small(name) else 100_000, save_every=500)
+
+
+def diffusion_training(name: str, out: Path) -> TrainingConfig:
+    """The release's recipe of the transformer, with steps of ours; for a small one rates that fit a short training."""
+    if not _small(name):
+        return release_training(out, steps=300_000, save_every=2000)
+    changes = {"steps": 20_000, "batch_size": 8, "learning_rate": 5e-4, "warmup": 200, "ema_decay": 0.999, "save_every": 500}
+    return release_training(out, **changes)
+
+
+def sequences(name: str) -> int:
+    """Windows that are encoded for the training of the transformer."""
+    return 2000 if _small(name) else 8192
+
+
+def _small(name: str) -> bool:
+    return "-small" in name

@@ -73,6 +73,7 @@ def train_diffusion(
     """
     torch.manual_seed(cfg.seed)
     unscaled = _world_model(vae, replace(model_cfg, grid=vae.grid, vae=vae.cfg, scale=DynamicCityConfig.scale))
+    unscaled.to(next(vae.parameters()).device)
     cache = build_plane_clips(unscaled, clips, count, cfg.out / "planes")
     torch.manual_seed(cfg.seed)
     model = _world_model(vae, replace(unscaled.cfg, scale=cache.scale(unscaled)))

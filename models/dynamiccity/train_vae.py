@@ -1,8 +1,7 @@
-"""Training of a HexPlane VAE on clips rendered from scenes."""
+"""Training of a HexPlane VAE on clips, rendered from scenes or read from a clip store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,8 @@ from models.losses import lovasz_softmax
 from models.train_tokenizer import class_frequency, mirror
 from models.training import Trainer, TrainingConfig, step_generator
 from scenes.dataset import SceneClips
-from scenes.grid import Grid
-from scenes.scene import Scene
+from scenes.store_clips import StoreClips
 
-FRAME_SECONDS = 0.25  # as `mini` and `base` see the world; CarlaSC, which DynamicCity trains on, has 0.1
 _FREQUENCY_CLIPS = 16  # clips that the shares of the classes are counted in
 
 
@@ -68,20 +65,16 @@ class VaeTask(nn.Module):
 
 
 def train_vae(
-    scenes: Sequence[Scene],
-    grid: Grid,
-    shape: HexPlaneConfig,
-    cfg: TrainingConfig,
-    loss: VaeLossConfig = VaeLossConfig(),
-    dt: float = FRAME_SECONDS,
+    clips: SceneClips | StoreClips, shape: HexPlaneConfig, cfg: TrainingConfig, loss: VaeLossConfig = VaeLossConfig()
 ) -> Path:
-    """Train a VAE of the given shape on clips with `dt` seconds a frame; returns the folder with the finished model.
+    """Train a VAE of the given shape on the grid of the clips; returns the folder with the finished model.
 
-    The clips are the same for every shape with as many frames, so that shapes can be compared.
+    Raises ValueError where the clips have another number of frames than the shape.
     """
-    clips = SceneClips(scenes, grid, dt, shape.frames, seed=cfg.seed)
+    if clips.frames != shape.frames:
+        raise ValueError(f"train_vae: expected clips of {shape.frames} frames, found {clips.frames}")
     torch.manual_seed(cfg.seed)
-    task = VaeTask(HexPlaneVae(grid, shape), class_frequency(clips, _FREQUENCY_CLIPS), loss, cfg.seed)
+    task = VaeTask(HexPlaneVae(clips.grid, shape), class_frequency(clips, _FREQUENCY_CLIPS), loss, cfg.seed)
 
     def make_batch(step: int) -> Tensor:
         rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes

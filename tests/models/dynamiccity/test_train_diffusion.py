@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from models.dynamiccity.hexplane import PLANES
-from models.dynamiccity.plane_clips import PlaneClips, build_plane_clips, clip_frames, encode_windows
+from models.dynamiccity.plane_clips import PlaneClips, build_plane_clips, encode_windows
 from models.dynamiccity.train_diffusion import DiffusionTask, PlaneBatch, release_training, train_diffusion
 from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.pretrained import from_pretrained
@@ -36,7 +36,7 @@ class Clips(Dataset[dict[str, Any]]):
 def test_windows_are_what_a_rollout_sees(overlap: int) -> None:
     """The conditions of a window are those that `tell` makes in a rollout which has shown the frames before."""
     model = make_world(overlap=overlap)
-    clips = Clips(clip_frames(model))
+    clips = Clips(model.cfg.clip_frames)
     cache = encode_windows(model, clips, range(2))
     assert len(cache) == 2
     item = clips[1]
@@ -55,7 +55,7 @@ def test_windows_are_what_a_rollout_sees(overlap: int) -> None:
 def test_a_cache_goes_on_where_it_was(tmp_path: Path) -> None:
     """Parts that are there are read, a part that was cut short is made again, those of another VAE are refused."""
     model = make_world(conditions=("previous",))
-    clips = Clips(clip_frames(model))
+    clips = Clips(model.cfg.clip_frames)
     first = build_plane_clips(model, clips, 2, tmp_path)
     assert (clips.read, len(first)) == (2, 2)
     again = build_plane_clips(model, clips, 1, tmp_path)
@@ -70,7 +70,7 @@ def test_a_cache_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_scales_make_planes_of_size_one() -> None:
     model = make_world()
-    cache = encode_windows(model, Clips(clip_frames(model)), range(2))
+    cache = encode_windows(model, Clips(model.cfg.clip_frames), range(2))
     scaled = DynamicCityWorldModel(replace(model.cfg, scale=cache.scale(model)))
     found = make_world().diffusion.to_planes(cache.planes.float() / scaled.diffusion.scale)
     for name, plane in zip(PLANES, found, strict=True):
@@ -81,7 +81,7 @@ def test_a_batch_is_learned() -> None:
     """The loss of one batch falls, it counts cells of planes alone, and the VAE stays as it is."""
     model = DynamicCityWorldModel(CONFIG)
     task = DiffusionTask(model, seed=0)
-    cache = encode_windows(model, Clips(clip_frames(model)), range(4))
+    cache = encode_windows(model, Clips(model.cfg.clip_frames), range(4))
     scale = torch.tensor(float(cache.planes.float().square().mean().sqrt()))
     pick = torch.arange(4)
     batch = PlaneBatch(cache.planes.float() / scale, cache.conditions(pick, scale, model))

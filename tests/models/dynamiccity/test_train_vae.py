@@ -12,6 +12,7 @@ import torch
 from models.checkpoint import Checkpoints, read_tensors
 from models.dynamiccity.pretrained import load_vae, save_vae
 from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, reference_class_weights, train_vae, training_config
+from scenes.dataset import SceneClips
 from scenes.scene import Scene
 from tests.models.dynamiccity.small import CONFIG, GRID, make_clips, make_vae
 
@@ -21,7 +22,8 @@ Maker = Callable[..., Scene]
 def train(out: Path, town: Maker, steps: int) -> Path:
     cfg = training_config(out, steps, warmup=1, save_every=2, log_every=2)
     shape = replace(CONFIG, channels=4, heads=1, plane_channels=4, hidden=8, fine=4)
-    folder = train_vae([town()], GRID, shape, cfg, VaeLossConfig(lovasz_voxels=256))
+    clips = SceneClips([town()], GRID, 0.25, shape.frames)
+    folder = train_vae(clips, shape, cfg, VaeLossConfig(lovasz_voxels=256))
     return folder / "checkpoints"
 
 
