@@ -44,7 +44,7 @@ class Demo:
     """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi, ppo:FILE, sac:FILE or module:object."""
     scene: str | None = None
     """Name of the scene to start from; by default one is drawn, and recordings are taken in turn."""
-    seed: int = 2
+    seed: int = 9
     """Decides starts and futures."""
 
 
