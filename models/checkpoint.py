@@ -95,6 +95,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
 
 
+class StoredTensors:
+    """Base of dataclasses whose fields are tensors, kept together in one safetensors file."""
+
+    def save(self, path: Path) -> None:
+        """Write all to one safetensors file."""
+        write_tensors(path, {name: getattr(self, name) for name in typing.get_type_hints(type(self))})
+
+    @classmethod
+    def load(cls, path: Path) -> typing.Self:
+        """Read what `save` wrote; ValueError names the file where something is missing."""
+        tensors = read_tensors(path)
+        missing = set(typing.get_type_hints(cls)) - set(tensors)
+        if missing:
+            raise ValueError(f"{path}: not a file of {cls.__name__}, missing {sorted(missing)}")
+        return cls(**tensors)
+
+
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Copy named tensors into a module, in the module's own precision; raise ValueError where names or shapes differ."""
     own = module.state_dict()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from models.agent_flow import AgentFlow
 from models.agents import seen_from_above
 from models.carry import carry_chunk
-from models.checkpoint import read_tensors, write_tensors
+from models.checkpoint import StoredTensors
 from models.conditioning import known_share, route_tokens
 from models.tokenizer import ChunkTokenizer
 from models.warp import UNKNOWN
@@ -26,7 +25,7 @@ from scenes.motion import accumulate
 
 
 @dataclass
-class LatentSequences:
+class LatentSequences(StoredTensors):
     """M sequences of S chunks, N = h * w tokens each.
 
     Attributes:
@@ -49,19 +48,6 @@ class LatentSequences:
 
     def __len__(self) -> int:
         return len(self.codes)
-
-    def save(self, path: Path) -> None:
-        """Write all to one safetensors file."""
-        write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> LatentSequences:
-        """Read what `save` wrote; ValueError names the file where something is missing."""
-        tensors = read_tensors(path)
-        missing = {item.name for item in fields(cls)} - set(tensors)
-        if missing:
-            raise ValueError(f"{path}: not a file of latent sequences, missing {sorted(missing)}")
-        return cls(**tensors)
 
     @classmethod
     def join(cls, parts: Sequence[LatentSequences]) -> LatentSequences:

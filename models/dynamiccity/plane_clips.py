@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.checkpoint import read_tensors, write_tensors
+from models.checkpoint import StoredTensors
 from models.dynamiccity.clip_conditions import command_of, layout_of
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.hexplane import PLANES
@@ -24,7 +24,7 @@ PART = 16  # clips a file
 
 
 @dataclass
-class PlaneClips:
+class PlaneClips(StoredTensors):
     """M windows of T frames, each with the window before it; maps are not scaled.
 
     Attributes:
@@ -63,19 +63,6 @@ class PlaneClips:
         }
         found: dict[str, Any] = {name: makers[name]() for name in model.cfg.transformer.conditions}
         return Conditions(**found)
-
-    def save(self, path: Path) -> None:
-        """Write all to one safetensors file."""
-        write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> PlaneClips:
-        """Read what `save` wrote; ValueError names the file where something is missing."""
-        tensors = read_tensors(path)
-        missing = {item.name for item in fields(cls)} - set(tensors)
-        if missing:
-            raise ValueError(f"{path}: not a file of encoded windows, missing {sorted(missing)}")
-        return cls(**tensors)
 
 
 def fingerprint(model: DynamicCityWorldModel) -> Tensor:

@@ -7,7 +7,7 @@ from the codes, so codes are kept, in two bytes a place, beside one table of wha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.checkpoint import read_tensors, write_tensors
+from models.checkpoint import StoredTensors
 from models.occsora.tokenizer import OccSoraTokenizer
 
 PART = 16  # clips a file
 
 
 @dataclass
-class LatentClips:
+class LatentClips(StoredTensors):
     """M clips of T frames.
 
     Attributes:
@@ -50,19 +50,6 @@ class LatentClips:
     def largest(self) -> float:
         """Size of the largest of the latents' elements in any clip."""
         return float(self.table[self.codes.unique().long()].abs().max())
-
-    def save(self, path: Path) -> None:
-        """Write all to one safetensors file."""
-        write_tensors(path, {item.name: getattr(self, item.name) for item in fields(self)})
-
-    @classmethod
-    def load(cls, path: Path) -> LatentClips:
-        """Read what `save` wrote; ValueError names the file where something is missing."""
-        tensors = read_tensors(path)
-        missing = {item.name for item in fields(cls)} - set(tensors)
-        if missing:
-            raise ValueError(f"{path}: not a file of latent clips, missing {sorted(missing)}")
-        return cls(**tensors)
 
 
 @torch.no_grad()
