@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.warp import UNKNOWN, warp
 from scenes.grid import Grid, is_agent
+from scenes.label_sets import to_occ3d
 
 
 def confusion(truth: Tensor, prediction: Tensor, num_classes: int, mask: Tensor | None = None) -> Tensor:
@@ -120,6 +121,6 @@ def change_counts(frames: Tensor, motion: Tensor, grid: Grid, *, agents: bool = 
     after = frames[:, 1:].reshape(batch, count, -1)
     counts = (before != UNKNOWN) & ((before != grid.free) | (after != grid.free))
     if not agents:
-        counts &= ~(is_agent(before) | is_agent(after))
+        counts &= ~(is_agent(to_occ3d(before, grid)) | is_agent(to_occ3d(after, grid)))
     changed = counts & (before != after)
     return torch.stack((changed.sum(-1), counts.sum(-1)), dim=-1)

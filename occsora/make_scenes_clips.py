@@ -16,6 +16,7 @@ from scenes.clip import Clip
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
 from scenes.grid import CARLASC, MINI, OCC3D, Grid
+from scenes.label_sets import from_occ3d
 from scenes.occ3d import Mask
 from scenes.scene_file import load_scenes, scene_paths
 
@@ -126,8 +127,7 @@ class RenderedClip:
         """Render it."""
         item = _scene_clips(self.config)[self.index]
         occupancy = item["occupancy"]
-        if self.config.grid == "carlasc":
-            occupancy = carlasc.from_occ3d(occupancy)
+        occupancy = from_occ3d(occupancy, _GRIDS[self.config.grid])
         return Clip(occupancy, item["motion"], self.config.dt, item["source"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
 from agents.checkpoint import History, newest, restore, save_policy
-from agents.imitation import EPOCHS, demonstrate, imitate
+from agents.imitation import EPOCHS, demonstrate, imitate, join
 from agents.load import load_planner
 from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
@@ -70,7 +70,11 @@ class TrainAgent:
     """Planner of `control` actions, for example idm, whose driving PPO imitates before it learns from its own; see `occsora
     evaluate` for the names."""
     imitate_steps: int = 2048
-    """Environment steps in all worlds that the planner drives; they come on top of --steps."""
+    """Environment steps in all worlds that are imitated, in all rounds together; they come on top of --steps."""
+    imitate_rounds: int = 4
+    """In the first of these the planner drives; in the others the policy does, and the planner says what it would do there."""
+    imitate_world: Literal["dream", "reference"] | None = None
+    """Where that is: the reference world gives several times as many steps a second on a CPU. By default --world."""
     penalty: float = 5.0
     """Weight of a collision, of leaving the road and of leaving the route in the reward that it learns from. The environment's
     own weights, by which it is evaluated, are 20 and 10; with these it learns to stand still before it learns to drive."""
@@ -98,8 +102,7 @@ def run(config: TrainAgent) -> None:
         )
     done = 0 if checkpoint is None else int(checkpoint.stem.split("_")[-2])
     config.out.mkdir(parents=True, exist_ok=True)
-    penalties = dict.fromkeys(("collision", "offroad", "offroute"), config.penalty)
-    env = make_worlds(config, config.num_envs, config.scenes, weights=penalties)
+    env = make_worlds(config, config.num_envs, config.scenes, weights=_penalties(config))
     agent = make_agent(
         config.algo,
         ScaledReward(env, REWARD_SCALE),
@@ -131,8 +134,10 @@ def _check(config: TrainAgent) -> None:
             raise ValueError(f"--{name.replace('_', '-')}: expected 0 or more, found {getattr(config, name)}")
     if config.imitate is not None and (config.algo, config.action) != ("ppo", "control"):
         raise ValueError(f"--imitate: PPO with 'control' actions can, found {config.algo} with {config.action!r}")
-    if config.imitate is not None and config.imitate_steps < config.num_envs:
-        raise ValueError(f"--imitate-steps: expected {config.num_envs}, one a world, or more, found {config.imitate_steps}")
+    least = config.imitate_rounds * config.num_envs
+    if config.imitate is not None and (config.imitate_rounds < 1 or config.imitate_steps < least):
+        expected = f"1 round or more, and {least} steps, one a world and round, or more"
+        raise ValueError(f"--imitate-steps: expected {expected}, found {config.imitate_rounds} and {config.imitate_steps}")
     if not config.penalty >= 0:
         raise ValueError(f"--penalty: expected 0 or more, found {config.penalty}")
     if config.algo == "sac" and config.action == "discrete":
@@ -144,6 +149,11 @@ def _check(config: TrainAgent) -> None:
 def _lasting(config: TrainAgent) -> dict[str, str | float]:
     """What a resumed training has to share with the one before."""
     return {name: getattr(config, name) for name in ("algo", "world", "observation", "action", "num_envs", "penalty", "seed")}
+
+
+def _penalties(config: TrainAgent) -> dict[str, float]:
+    """Weights of the reward that differ from the environment's own."""
+    return dict.fromkeys(("collision", "offroad", "offroute"), config.penalty)
 
 
 def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settings: Any) -> VecMonitor:
@@ -163,23 +173,29 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
 
 
 def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console: Console) -> None:
-    """Let the planner drive in the worlds of the training, and the agent begin as what it did."""
+    """Let the planner drive, then the agent under its eyes; the agent begins as what it learned from that."""
     assert isinstance(agent, PPO)
+    other = config.imitate_world is not None and config.imitate_world != config.world
+    if other:
+        elsewhere = replace(config, world=config.imitate_world)
+        env = make_worlds(elsewhere, config.num_envs, config.scenes, weights=_penalties(config))
     batch = env.unwrapped
     assert isinstance(batch, Sb3VecEnv)
-    worlds = batch.env
-    planner = load_planner(str(config.imitate), worlds, config.seed)
-    with console.status(f"{config.imitate} drives {config.imitate_steps} steps"):
-        shown = demonstrate(
-            worlds, planner, config.imitate_steps, gamma=agent.gamma, scale=REWARD_SCALE, seed=config.seed + _SHOWN
-        )
-    with console.status(f"learning to drive like {config.imitate}"):
-        errors = imitate(agent, shown, EPOCHS, config.seed)
-    told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
-    path = save_policy(agent, config.out / "imitated.zip")
-    console.print(
-        f"imitated {len(shown.actions)} steps of {config.imitate}: {path}; mean squared errors: {told}", soft_wrap=True
-    )
+    planner = load_planner(str(config.imitate), batch.env, config.seed)
+    each, shown = config.imitate_steps // config.imitate_rounds, []
+    for number in range(config.imitate_rounds):
+        learner, who = (agent, "the policy") if shown else (None, config.imitate)
+        with console.status(f"round {number + 1} of {config.imitate_rounds}: {who} drives {each} steps"):
+            seed = config.seed + _SHOWN + number
+            drive = demonstrate(batch.env, planner, each, gamma=agent.gamma, scale=REWARD_SCALE, seed=seed, learner=learner)
+        shown.append(drive)
+        with console.status(f"learning to drive like {config.imitate}"):
+            errors = imitate(agent, join(shown), EPOCHS, config.seed + number)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
+        console.print(f"imitation, round {number + 1}: {who} drove {len(drive.actions)} steps; mean squared errors: {told}")
+    if other:
+        env.close()
+    console.print(f"imitated {config.imitate}: {save_policy(agent, config.out / 'imitated.zip')}", soft_wrap=True)
 
 
 def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: Console) -> None:

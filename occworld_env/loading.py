@@ -11,6 +11,8 @@ from typing import overload
 import torch
 
 from models.interface import WorldModel
+from models.translated import TranslatedWorldModel
+from scenes.grid import CLASSES
 from scenes.scene import Scene
 
 DATA = Path(__file__).parent / "data"
@@ -24,10 +26,11 @@ SceneSource = str | Path | Sequence[Scene] | None
 def load_world_model(source: ModelSource, device: torch.device) -> WorldModel:
     """The world model that `source` names: None for the bundled one, a bundled name, a folder, a hub id, or a model itself.
 
-    A named model is loaded once a process and shared by all environments in it; nobody may change its weights.
+    A named model is loaded once a process and shared by all environments in it; nobody may change its weights. One of other
+    classes than Occ3D-nuScenes' is translated. Raises ValueError where nobody knows what its classes are.
     """
     if isinstance(source, WorldModel):
-        return source.to(device).eval()
+        return _in_our_classes(source.to(device).eval())
     if source is not None and not isinstance(source, str | Path):
         raise TypeError(f"world_model: expected a name, a folder or a WorldModel, found {type(source).__name__}")
     return _named_model(DEFAULT_MODEL if source is None else str(source), str(device))
@@ -37,7 +40,11 @@ def load_world_model(source: ModelSource, device: torch.device) -> WorldModel:
 def _named_model(name: str, device: str) -> WorldModel:
     from models.pretrained import from_pretrained
 
-    return from_pretrained(name, device)
+    return _in_our_classes(from_pretrained(name, device))
+
+
+def _in_our_classes(model: WorldModel) -> WorldModel:
+    return model if model.grid.classes == CLASSES else TranslatedWorldModel(model)
 
 
 class SceneFolder(Sequence[Scene]):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scenes.clip import Clip
-from scenes.grid import CARLASC, CLASSES, Grid
+from scenes.grid import CARLASC, Grid
 from scenes.label_file import mapped
 from scenes.motion import motion_from_poses, planar_pose
 
@@ -32,21 +32,6 @@ _RAW = (
     *("barrier", "pole", "other", "ground", "other", "other", "barrier", "pole", "other", "other", "other", "ground"),
 )
 _TABLE = np.array([_ID[name] for name in _RAW], dtype=np.uint8)
-_FROM_OCC3D = {
-    "others": "other",
-    "bus": "vehicle",
-    "car": "vehicle",
-    "construction_vehicle": "vehicle",
-    "motorcycle": "bicycle",
-    "traffic_cone": "barrier",
-    "trailer": "vehicle",
-    "truck": "vehicle",
-    "driveable_surface": "road",
-    "other_flat": "ground",
-    "terrain": "ground",
-    "manmade": "building",
-}  # the others have the same name in both
-_OCC3D_TABLE = torch.tensor([_ID[_FROM_OCC3D.get(name, name)] for name in CLASSES], dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -115,11 +100,6 @@ def read_labels(path: str | os.PathLike[str]) -> Tensor:
         raise ValueError(f"{path}: expected {expected} bytes, uint32 of shape {CARLASC.shape}, found {size}")
     raw = np.fromfile(path, dtype="<u4").reshape(CARLASC.shape)
     return torch.from_numpy(np.ascontiguousarray(mapped(path, raw, _TABLE)[:, ::-1]))
-
-
-def from_occ3d(occupancy: Tensor) -> Tensor:
-    """Class ids of Occ3D-nuScenes, uint8 of any shape, as those of `CARLASC`, where poles are part of buildings."""
-    return _OCC3D_TABLE.to(occupancy.device)[occupancy.long()]
 
 
 def _check_bounds(path: Path) -> None:

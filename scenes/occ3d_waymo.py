@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from scenes.clip import Clip
-from scenes.grid import CLASS_ID, OCC3D, OCC3D_WAYMO, Grid
+from scenes.grid import OCC3D, OCC3D_WAYMO, Grid
 from scenes.label_file import NO_CLASS, check_voxels, mapped, read_arrays
+from scenes.label_sets import to_occ3d
 from scenes.motion import motion_from_poses, planar_pose
 from scenes.occ3d import Mask
 from scenes.unpickle import load_pickle
@@ -31,24 +32,6 @@ _MASKS: dict[Mask, tuple[str, ...]] = {
     "lidar": ("origin_voxel_state",),
     "camera": ("final_voxel_state", "infov"),  # the five cameras do not look back
 }
-_AS_OCC3D = {
-    "general_object": "others",
-    "vehicle": "car",
-    "pedestrian": "pedestrian",
-    "sign": "manmade",
-    "cyclist": "bicycle",
-    "traffic_light": "manmade",
-    "pole": "manmade",
-    "construction_cone": "traffic_cone",
-    "bicycle": "bicycle",
-    "motorcycle": "motorcycle",
-    "building": "manmade",
-    "vegetation": "vegetation",
-    "tree_trunk": "vegetation",
-    "road": "driveable_surface",
-    "walkable": "sidewalk",
-    "free": "free",
-}
 
 
 def _table(ids: list[int]) -> np.ndarray:
@@ -61,7 +44,7 @@ def _table(ids: list[int]) -> np.ndarray:
 
 _TABLES = {
     "waymo": _table(list(range(OCC3D_WAYMO.num_classes))),
-    "occ3d": _table([CLASS_ID[_AS_OCC3D[name]] for name in OCC3D_WAYMO.classes]),
+    "occ3d": _table(to_occ3d(torch.arange(OCC3D_WAYMO.num_classes), OCC3D_WAYMO).tolist()),
 }
 
 

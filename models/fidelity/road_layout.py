@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.fidelity.colour_map import top_classes
 from scenes.grid import DRIVABLE, Grid, is_agent
+from scenes.label_sets import to_occ3d
 
 LAYOUTS = ("no road", "dead end", "straight", "bend", "fork", "crossing")
 _POINTS = 180  # on the circle: one every two degrees
@@ -43,8 +44,8 @@ def _road_on_circle(occupancy: Tensor, grid: Grid) -> tuple[Tensor, float]:
     i = (nx / 2 + radius * angle.cos()).floor().long()
     j = (ny / 2 + radius * angle.sin()).floor().long()
     columns = occupancy[:, i, j]
-    drivable = (columns == DRIVABLE).any(-1)
-    return drivable | is_agent(top_classes(columns, grid)), float(radius * grid.voxel * 2 * torch.pi / _POINTS)
+    drivable = (to_occ3d(columns, grid) == DRIVABLE).any(-1)
+    return drivable | is_agent(to_occ3d(top_classes(columns, grid), grid)), float(radius * grid.voxel * 2 * torch.pi / _POINTS)
 
 
 def _without_short_runs(ring: Tensor, size: float, value: bool) -> Tensor:

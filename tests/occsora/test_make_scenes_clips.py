@@ -12,10 +12,10 @@ import tyro
 from occsora.__main__ import main
 from occsora.make_scenes import COMMAND
 from occsora.make_scenes_clips import MakeScenesCarlaSC, MakeScenesClips, MakeScenesOcc3D, MakeScenesOcc3DWaymo, make_clips
-from scenes.carlasc import from_occ3d
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
 from scenes.grid import CARLASC, MINI, OCC3D
+from scenes.label_sets import from_occ3d
 from scenes.scene_file import load_scenes
 from scenes.store_clips import StoreClips
 from tests.data_sets import (
@@ -151,7 +151,7 @@ def test_rendered_clips_are_those_of_the_scenes_whenever_they_were_made(tmp_path
     assert (len(store), store.grid) == (3, grid)
     for number in range(3):
         item = rendered[number]
-        expected = from_occ3d(item["occupancy"]) if name == "carlasc" else item["occupancy"]
+        expected = from_occ3d(item["occupancy"], grid)
         assert torch.equal(store[number].occupancy, expected)
         assert torch.equal(store[number].motion, item["motion"])
         assert store.source(number) == item["source"]

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
@@ -16,7 +17,8 @@ from models.dynamiccity.config import HexPlaneConfig
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
 from models.dynamiccity.transformer import PlaneTransformerConfig
 from models.dynamiccity.world_model import DynamicCityWorldModel
-from scenes.grid import MINI
+from models.warp import WarpWorldModel
+from scenes.grid import CARLASC, CLASSES, MINI
 from scenes.scene import Scene
 
 VAE = HexPlaneConfig(frames=8, channels=4, heads=1, mlp=8, plane_channels=4, hidden=4, fine=4)
@@ -64,3 +66,22 @@ def test_a_step_is_the_new_frames_of_a_window(scene: Scene, model: DynamicCityWo
 def test_there_are_no_tokens(scene: Scene, model: DynamicCityWorldModel) -> None:
     with pytest.raises(ValueError, match="tokens"):
         make(scene, model, observation="tokens")
+
+
+def test_a_model_of_other_classes_drives_in_ours(scene: Scene) -> None:
+    """The photograph of a street in CarlaSC's twelve classes looks from above like that in our eighteen."""
+    ours = replace(CONFIG.grid, shape=(48, 48, 8))
+    theirs = replace(ours, classes=CARLASC.classes, colours=CARLASC.colours)
+    episodes = []
+    for grid in (ours, theirs):
+        env = make(scene, WarpWorldModel(grid))
+        assert env.unwrapped.simulator.grid.classes == CLASSES
+        seen, _ = env.reset(seed=3)
+        images = [seen["image"]]
+        for _ in range(2):
+            seen, _, terminated, _, info = env.step(env.action_space.sample() * 0)
+            images.append(seen["image"])
+        episodes.append((np.stack(images), terminated, info["speed"]))
+    np.testing.assert_array_equal(episodes[0][0], episodes[1][0])
+    assert episodes[0][1:] == episodes[1][1:]
+    assert episodes[0][0].any((0, 2, 3)).sum() > 3
