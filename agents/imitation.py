@@ -113,7 +113,7 @@ def imitate(agent: PPO, shown: Demonstration, epochs: int, seed: int) -> dict[st
     optimizer = torch.optim.Adam(learned, lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     generator = torch.Generator().manual_seed(seed)
-    actions, values = [], []
+    actions, values = list[Tensor](), list[float]()
     policy.set_training_mode(True)
     for _ in range(epochs):
         actions, values = [], []

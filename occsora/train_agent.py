@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
 from agents.checkpoint import History, newest, restore, save_policy
-from agents.imitation import EPOCHS, demonstrate, imitate, join
+from agents.imitation import EPOCHS, Demonstration, demonstrate, imitate, join
 from agents.load import load_planner
 from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
@@ -175,14 +175,13 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
 def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console: Console) -> None:
     """Let the planner drive, then the agent under its eyes; the agent begins as what it learned from that."""
     assert isinstance(agent, PPO)
-    other = config.imitate_world is not None and config.imitate_world != config.world
-    if other:
-        elsewhere = replace(config, world=config.imitate_world)
-        env = make_worlds(elsewhere, config.num_envs, config.scenes, weights=_penalties(config))
+    world = config.imitate_world or config.world
+    if world != config.world:
+        env = make_worlds(replace(config, world=world), config.num_envs, config.scenes, weights=_penalties(config))
     batch = env.unwrapped
     assert isinstance(batch, Sb3VecEnv)
     planner = load_planner(str(config.imitate), batch.env, config.seed)
-    each, shown = config.imitate_steps // config.imitate_rounds, []
+    each, shown = config.imitate_steps // config.imitate_rounds, list[Demonstration]()
     for number in range(config.imitate_rounds):
         learner, who = (agent, "the policy") if shown else (None, config.imitate)
         with console.status(f"round {number + 1} of {config.imitate_rounds}: {who} drives {each} steps"):
@@ -193,7 +192,7 @@ def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console:
             errors = imitate(agent, join(shown), EPOCHS, config.seed + number)
         told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
         console.print(f"imitation, round {number + 1}: {who} drove {len(drive.actions)} steps; mean squared errors: {told}")
-    if other:
+    if world != config.world:
         env.close()
     console.print(f"imitated {config.imitate}: {save_policy(agent, config.out / 'imitated.zip')}", soft_wrap=True)
 
