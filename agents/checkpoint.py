@@ -81,6 +81,22 @@ def save_checkpoint(agent: BaseAlgorithm, history: History, folder: Path, name: 
             older.unlink()
 
 
+def begin_with(agent: BaseAlgorithm, path: Path) -> None:
+    """Give a fresh agent the policy of a file that `save_policy` or stable-baselines3 wrote; its optimizers stay fresh.
+
+    Raises ValueError naming the file where it holds no policy, or one of another shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        _, weights, _ = load_from_zip_file(path, load_data=False, device=agent.device)
+        agent.policy.load_state_dict(weights["policy"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: expected a policy saved by stable-baselines3 ({error})") from None
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the policy is not of the shape that this training has: {error}") from None
+
+
 def newest(folder: Path, name: str) -> Path | None:
     """The `.json` of the checkpoint with the most steps, None where there is none."""
     found = [path for path in folder.glob(f"{name}_*_steps.json") if path.with_suffix(".zip").exists()]

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.algorithms import make_agent
-from agents.checkpoint import History, newest, restore, save_policy
+from agents.checkpoint import History, begin_with, newest, restore, save_policy
 from agents.imitation import EPOCHS, Demonstration, demonstrate, imitate, join
 from agents.load import load_planner
 from agents.sb3 import Sb3VecEnv
@@ -39,7 +39,7 @@ class TrainAgent:
     world: Literal["dream", "reference"] = "dream"
     """Where it learns: in the world model, or with true dynamics."""
     steps: int = 4096
-    """Environment steps in all worlds together, those before --resume included."""
+    """Environment steps in all worlds together, those before --resume included. With --imitate 0 is allowed: nothing else."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
     num_envs: int = 4
@@ -66,6 +66,8 @@ class TrainAgent:
     """Episodes of each evaluation; 0 for none."""
     final_episodes: int = 3
     """Start states of the closing table of policy, cv, stop and random; 0 for no table."""
+    policy: Path | None = None
+    """File of a policy to begin with, such as the imitated.zip or ppo.zip of another training."""
     imitate: str | None = None
     """Planner of `control` actions, for example idm, whose driving PPO imitates before it learns from its own; see `occsora
     evaluate` for the names."""
@@ -115,6 +117,8 @@ def run(config: TrainAgent) -> None:
         log=config.out,
     )
     history = History() if checkpoint is None else restore(agent, checkpoint, _lasting(config))
+    if checkpoint is None and config.policy is not None:
+        begin_with(agent, config.policy)
     if checkpoint is None and config.imitate is not None:
         _imitate(config, agent, env, console)
     _learn(config, agent, history, console)
@@ -126,12 +130,14 @@ def run(config: TrainAgent) -> None:
 
 
 def _check(config: TrainAgent) -> None:
-    for name, least in (("steps", 1), ("num_envs", 1), ("starts", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
+    for name, least in (("steps", 0 if config.imitate else 1), ("num_envs", 1), ("starts", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"--{name.replace('_', '-')}: expected {least} or more, found {getattr(config, name)}")
     for name in ("evaluation_episodes", "final_episodes"):
         if getattr(config, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')}: expected 0 or more, found {getattr(config, name)}")
+    if config.policy is not None and config.imitate is not None:
+        raise ValueError("--policy, --imitate: expected one of the two, found both")
     if config.imitate is not None and (config.algo, config.action) != ("ppo", "control"):
         raise ValueError(f"--imitate: PPO with 'control' actions can, found {config.algo} with {config.action!r}")
     least = config.imitate_rounds * config.num_envs
@@ -191,7 +197,8 @@ def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console:
         with console.status(f"learning to drive like {config.imitate}"):
             errors = imitate(agent, join(shown), EPOCHS, config.seed + number)
         told = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
-        console.print(f"imitation, round {number + 1}: {who} drove {len(drive.actions)} steps; mean squared errors: {told}")
+        line = f"imitation, round {number + 1}: {who} drove {len(drive.actions)} steps; mean squared errors: {told}"
+        console.print(line, soft_wrap=True)
     if world != config.world:
         env.close()
     console.print(f"imitated {config.imitate}: {save_policy(agent, config.out / 'imitated.zip')}", soft_wrap=True)
