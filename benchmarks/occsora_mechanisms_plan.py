@@ -37,9 +37,9 @@ class Config:
     """Folder of everything that is trained, generated and measured; a run that was stopped goes on where it was."""
     held_out: Path | None = None
     """Folder of scene files of other towns, to measure on; by default a tenth of the towns in --scenes is kept for that."""
-    preset: str = "occsora-small"
+    preset: str = "occsora-near"
     """Tokenizer of the paper's structure, of models/occsora/config.py."""
-    lean: str = "occsora-lean-small"
+    lean: str = "occsora-lean-near"
     """Tokenizer that learns from the same clips in as many steps."""
     transformer: str = "small"
     """Size of the diffusion transformer, of models/occsora/transformer.py."""
@@ -57,7 +57,7 @@ class Config:
     """Likewise."""
     features_steps: int | None = None
     """Likewise."""
-    tokenizer_batch: int = 1
+    tokenizer_batch: int = 4
     """Clips a step of a tokenizer."""
     diffusion_batch: int = 8
     """Clips a step of a diffusion model."""

@@ -21,7 +21,7 @@ from models.occsora.latent_clips import build_latent_clips
 from models.occsora.pretrained import load_tokenizer
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.train_diffusion import train_diffusion
-from models.occsora.train_tokenizer import release_training, saved_tokenizers, train_tokenizer
+from models.occsora.train_tokenizer import short_training, saved_tokenizers, train_tokenizer
 from models.occsora.transformer import SIZES, ClipTransformerConfig
 from models.train_tokenizer import perplexity
 from models.training import TrainingConfig
@@ -36,12 +36,12 @@ _COUNTED = 64  # training clips that the class-frequency baseline counts
 
 
 def train_one_tokenizer(config: Config, name: str, scenes: list[Scene], steps: int) -> dict[str, Any]:
-    """A tokenizer by the release's settings, but for the warm-up, and `revive` where asked; kept at `points` moments."""
-    settings = release_training(
+    """A tokenizer by the release's losses in few steps, with `revive` where asked; kept at `points` moments."""
+    settings = short_training(
         config.out / name,
         steps=steps,
         batch_size=config.tokenizer_batch,
-        warmup=min(200, steps // 10 + 1),
+        warmup=min(50, steps // 10 + 1),
         save_every=-(-steps // config.points),
         seed=config.seed,
     )
@@ -96,8 +96,7 @@ def train_variant(config: Config, name: str, tokenizer: OccSoraTokenizer, scenes
         out,
         steps=steps,
         batch_size=config.diffusion_batch,
-        optimizer="adamw",
-        learning_rate=1e-3,
+        learning_rate=1e-2,
         weight_decay=0.0,
         warmup=min(100, steps // 10 + 1),
         save_every=-(-steps // 4),

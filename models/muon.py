@@ -30,15 +30,16 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; parameters must be matrices.
+    """Nesterov momentum, orthogonalised; parameters are matrices, or weights of convolutions, whose axes behind the first are
+    taken for one.
 
     lr is that of AdamW: updates are scaled by 0.2 * sqrt(max(R, C)), the size that AdamW's have. weight_decay is decoupled.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        if any(parameter.ndim != 2 for group in self.param_groups for parameter in group["params"]):
-            raise ValueError("Muon: expected matrices only")
+        if any(parameter.ndim < 2 for group in self.param_groups for parameter in group["params"]):
+            raise ValueError("Muon: expected matrices and weights of convolutions only")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -52,8 +53,8 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                direction = torch.lerp(parameter.grad, state["momentum"], group["momentum"])
-                scale = 0.2 * math.sqrt(max(parameter.shape))
+                direction = torch.lerp(parameter.grad, state["momentum"], group["momentum"]).flatten(1)
+                scale = 0.2 * math.sqrt(max(direction.shape))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(orthogonalise(direction), alpha=-group["lr"] * scale)
+                parameter.add_(orthogonalise(direction).view_as(parameter), alpha=-group["lr"] * scale)
         return loss

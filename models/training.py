@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ class TrainingConfig:
         out: folder of the run: checkpoints, TensorBoard logs and the finished model.
         steps: optimiser steps in all; the learning rate's schedule spans them.
         batch_size: samples a step and process.
-        optimizer: "muon", for the matrices of linear layers, with AdamW for the rest; or "adamw" for everything.
+        optimizer: "muon", for the weights of linear layers and of convolutions between all channels, with AdamW for the rest; or
+            "adamw" for everything.
         learning_rate: peak of the schedule; beside Muon, AdamW's is a fifth of it.
         schedule: after the warm-up, "cosine" down to a twentieth, or "constant".
         warmup: steps of linear warm-up.
@@ -71,7 +72,7 @@ def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimi
     if cfg.optimizer == "adamw":
         learned = [parameter for parameter in task.parameters() if parameter.requires_grad]
         return [torch.optim.AdamW([{"params": learned, "peak": cfg.learning_rate, "weight_decay": cfg.weight_decay}])]
-    matrices = [layer.weight for layer in task.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad]
+    matrices = [layer.weight for layer in task.modules() if _mixes_channels(layer) and layer.weight.requires_grad]
     chosen = {id(matrix) for matrix in matrices}
     others = [parameter for parameter in task.parameters() if parameter.requires_grad and id(parameter) not in chosen]
     groups = {
@@ -79,6 +80,12 @@ def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimi
         torch.optim.AdamW: [{"params": others, "peak": ADAMW_SHARE * cfg.learning_rate, "weight_decay": 0.0}],
     }
     return [kind(group) for kind, group in groups.items() if group[0]["params"]]
+
+
+def _mixes_channels(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv3d]:
+    """Whether the weight is a matrix from all input channels to all output channels, at each tap of a kernel if it has one."""
+    convolutions = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    return isinstance(layer, nn.Linear) or (isinstance(layer, convolutions) and layer.groups == 1)
 
 
 class Trainer:

@@ -106,6 +106,11 @@ _SMALL = PaperConfig(class_dim=4, latent_channels=16, width=64)
 _LEAN_SMALL = LeanConfig(
     class_dim=4, latent_channels=16, widths=(32, 64, 128), encoder_blocks=(1, 1, 2), decoder_blocks=(1, 2, 2), heads=2
 )
+_LEAN_NEAR = LeanConfig(
+    class_dim=4, strides=(4, 4, 4), latent_channels=16, widths=(48, 96), encoder_blocks=(1, 2), decoder_blocks=(1, 2), heads=2
+)
+
+NEAR = Grid(shape=(48, 48, 8), voxel=0.8, origin=(-19.2, -19.2, -0.8))
 
 PRESETS = {
     # the paper's and the release's
@@ -122,6 +127,9 @@ PRESETS = {
     "occsora-small": OccSoraPreset(_SMALL, MINI),
     "occsora-small-16x8x24x24": OccSoraPreset(replace(_SMALL, strides=(4, 4, 4)), MINI),
     "occsora-lean-small": OccSoraPreset(_LEAN_SMALL, MINI),
+    # 19 m around the car for 8 s, at the strides of the second and third: an eighth of the voxels, for a dozen clips a step
+    "occsora-near": OccSoraPreset(replace(_SMALL, strides=(4, 4, 4)), NEAR, frames=16),
+    "occsora-lean-near": OccSoraPreset(_LEAN_NEAR, NEAR, frames=16),
 }
 
 

@@ -10,6 +10,7 @@ from models.occsora.config import PRESETS as TOKENIZERS
 from models.occsora.config import OccSoraPreset
 from models.occsora.transformer import SIZES, ClipTransformerConfig
 from models.training import TrainingConfig
+from scenes.grid import OCC3D
 
 _PAPER, _SMALL = SIZES["occsora"], SIZES["small"]
 
@@ -40,7 +41,9 @@ class WorldPreset:
 
     def tokenizer_training(self, out: Path) -> TrainingConfig:
         """The release's recipe; in full, 150 epochs of the 28,130 frames of nuScenes in batches of 16, as we read the paper."""
-        return train_tokenizer.release_training(out, steps=3000 if self.small else 263_700, save_every=100)
+        if self.small:
+            return train_tokenizer.short_training(out, steps=3000, save_every=100)
+        return train_tokenizer.release_training(out, steps=263_700, save_every=100)
 
     def diffusion_training(self, out: Path) -> TrainingConfig:
         """The release's recipe in full; for a small model a learning rate and an average that fit a short training."""
@@ -51,7 +54,7 @@ class WorldPreset:
 
 
 def _world(name: str, clips: OccSoraPreset) -> WorldPreset:
-    small = "-small" in name
+    small = clips.grid.shape != OCC3D.shape
     return WorldPreset(clips, _SMALL if small else SIZES["lean"] if "-lean" in name else _PAPER, small)
 
 

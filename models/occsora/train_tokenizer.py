@@ -20,7 +20,7 @@ from models.training import Trainer, TrainingConfig, step_generator
 
 CROSS_ENTROPY, LOVASZ, CODEBOOK = 10.0, 1.0, 1.0  # weights of the losses, the release's
 HISTORY = "history"  # folder of a run with the tokenizer of every save
-REVIVE_DECAY, DEAD_BELOW = 0.98, 0.05  # of the moving average of a code's use; share of the mean use below which it is dead
+REVIVE_DECAY, DEAD_BELOW = 0.9, 0.05  # of the moving average of a code's use; share of the mean use below which it is dead
 
 
 def release_training(out: Path, **changes: Any) -> TrainingConfig:
@@ -36,6 +36,12 @@ def release_training(out: Path, **changes: Any) -> TrainingConfig:
         batch_size=2,
     )
     return replace(release, **changes)
+
+
+def short_training(out: Path, **changes: Any) -> TrainingConfig:
+    """How a small tokenizer is trained in a few thousand steps: by Muon, which needs a fraction of AdamW's steps here."""
+    short = TrainingConfig(out, learning_rate=2e-2, weight_decay=0.0, warmup=50, clip=35.0, ema_decay=0.0, batch_size=4)
+    return replace(short, **changes)
 
 
 class TokenizerTask(nn.Module):
