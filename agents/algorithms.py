@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def make_agent(
     if isinstance(env.action_space, spaces.Discrete):
         _begin_by_driving_on(agent)
     return agent
+
+
+def explore(agent: BaseAlgorithm, deviation: float) -> None:
+    """Set the standard deviation of PPO's exploration on pedal and wheel, 1 being full throttle and full lock."""
+    with torch.no_grad():
+        agent.policy.get_parameter("log_std").fill_(math.log(deviation))
 
 
 def _begin_by_driving_on(agent: PPO) -> None:

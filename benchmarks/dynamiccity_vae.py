@@ -28,7 +28,7 @@ from machine import describe, say, write
 
 from models.dynamiccity.config import HexPlaneConfig, hexplane_preset
 from models.dynamiccity.pretrained import load_vae
-from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, train_vae, training_config
+from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, short_training, train_vae
 from models.dynamiccity.vae import HexPlaneVae
 from models.metrics import class_iou, confusion, iou_occupied, miou
 from scenes.dataset import SceneClips, split
@@ -36,7 +36,7 @@ from scenes.grid import Grid
 from scenes.scene import Scene
 from scenes.scene_file import load_scenes
 
-FRAME_SECONDS = 0.25  # as the preset dynamiccity-small has it
+FRAME_SECONDS = 0.25  # as the presets of these sizes have it
 VARIANTS: dict[str, tuple[Literal["module", "average"], Literal["ess", "query"]]] = {
     "module+ess": ("module", "ess"),
     "average+ess": ("average", "ess"),
@@ -53,7 +53,7 @@ class Config:
     """Folder of scenes; a tenth of their networks is held out."""
     out: Path
     """Folder of the runs, one a variant."""
-    preset: str = "dynamiccity-small"
+    preset: str = "dynamiccity-near"
     """Preset of models/dynamiccity/config.py."""
     steps: int = 2000
     """Training steps of each variant."""
@@ -90,7 +90,7 @@ def folder_of(config: Config, name: str) -> Path:
 def train(config: Config, name: str) -> None:
     """Train a variant to the end, from where it was."""
     scenes, _ = split(load_scenes(config.scenes))
-    settings = training_config(
+    settings = short_training(
         folder_of(config, name),
         config.steps,
         batch_size=config.batch_size,

@@ -21,7 +21,7 @@ from models.occsora.latent_clips import build_latent_clips
 from models.occsora.pretrained import load_tokenizer
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.train_diffusion import train_diffusion
-from models.occsora.train_tokenizer import short_training, saved_tokenizers, train_tokenizer
+from models.occsora.train_tokenizer import saved_tokenizers, short_training, train_tokenizer
 from models.occsora.transformer import SIZES, ClipTransformerConfig
 from models.train_tokenizer import perplexity
 from models.training import TrainingConfig

@@ -30,8 +30,8 @@ class TrainingConfig:
         out: folder of the run: checkpoints, TensorBoard logs and the finished model.
         steps: optimiser steps in all; the learning rate's schedule spans them.
         batch_size: samples a step and process.
-        optimizer: "muon", for the weights of linear layers and of convolutions between all channels, with AdamW for the rest; or
-            "adamw" for everything.
+        optimizer: "muon", for the weights of linear layers and of convolutions between all channels, with AdamW for the rest;
+            or "adamw" for everything.
         learning_rate: peak of the schedule; beside Muon, AdamW's is a fifth of it.
         schedule: after the warm-up, "cosine" down to a twentieth, or "constant".
         warmup: steps of linear warm-up.

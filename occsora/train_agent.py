@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.algorithms import make_agent
+from agents.algorithms import explore, make_agent
 from agents.checkpoint import History, begin_with, newest, restore, save_policy
 from agents.imitation import EPOCHS, Demonstration, demonstrate, imitate, join
 from agents.load import load_planner
@@ -80,6 +80,9 @@ class TrainAgent:
     penalty: float = 5.0
     """Weight of a collision, of leaving the road and of leaving the route in the reward that it learns from. The environment's
     own weights, by which it is evaluated, are 20 and 10; with these it learns to stand still before it learns to drive."""
+    exploration: float | None = None
+    """Standard deviation of PPO's pedal and wheel, 1 being full throttle and full lock, when it begins to learn from its own
+    driving. By default 0.22, or what imitation or --policy leaves."""
     learning_rate: float | None = None
     """Step size of the optimizer at the start; it falls linearly to a tenth. By default that of the algorithm's settings."""
     seed: int = 0
@@ -121,6 +124,8 @@ def run(config: TrainAgent) -> None:
         begin_with(agent, config.policy)
     if checkpoint is None and config.imitate is not None:
         _imitate(config, agent, env, console)
+    if checkpoint is None and config.exploration is not None:
+        explore(agent, config.exploration)
     _learn(config, agent, history, console)
     path = save_policy(agent, config.out / f"{config.algo}.zip")
     env.close()
@@ -130,7 +135,8 @@ def run(config: TrainAgent) -> None:
 
 
 def _check(config: TrainAgent) -> None:
-    for name, least in (("steps", 0 if config.imitate else 1), ("num_envs", 1), ("starts", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
+    steps = ("steps", 0 if config.imitate else 1)
+    for name, least in (steps, ("num_envs", 1), ("starts", 1), ("checkpoint_every", 1), ("evaluate_every", 1)):
         if getattr(config, name) < least:
             raise ValueError(f"--{name.replace('_', '-')}: expected {least} or more, found {getattr(config, name)}")
     for name in ("evaluation_episodes", "final_episodes"):
@@ -146,6 +152,9 @@ def _check(config: TrainAgent) -> None:
         raise ValueError(f"--imitate-steps: expected {expected}, found {config.imitate_rounds} and {config.imitate_steps}")
     if not config.penalty >= 0:
         raise ValueError(f"--penalty: expected 0 or more, found {config.penalty}")
+    if config.exploration is not None and not (config.exploration > 0 and (config.algo, config.action) == ("ppo", "control")):
+        expected = "a number above 0, for PPO with 'control' actions"
+        raise ValueError(f"--exploration: expected {expected}, found {config.exploration} for {config.algo}")
     if config.algo == "sac" and config.action == "discrete":
         raise ValueError("--action: SAC needs 'control' actions, found 'discrete'")
     if config.held_out is not None and not config.held_out.exists():

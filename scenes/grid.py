@@ -189,6 +189,7 @@ _OCC3D_WAYMO = _palette(
 
 OCC3D = Grid(shape=(200, 200, 16), voxel=0.4, origin=(-40.0, -40.0, -1.0))
 MINI = Grid(shape=(96, 96, 8), voxel=0.8, origin=(-38.4, -38.4, -0.8))
+NEAR = Grid(shape=(48, 48, 8), voxel=0.8, origin=(-19.2, -19.2, -0.8))  # the middle of MINI, for models that train in minutes
 OCC3D_WAYMO = Grid(OCC3D.shape, OCC3D.voxel, OCC3D.origin, tuple(_OCC3D_WAYMO), tuple(_OCC3D_WAYMO.values()))
 # CarlaSC's own lower corner is 2 m below its lidar, which stands 1.8 m above the ground. Its layers are 0.375 m high.
 CARLASC = Grid((128, 128, 8), 0.4, (-25.6, -25.6, -0.2), tuple(_CARLASC), tuple(_CARLASC.values()))

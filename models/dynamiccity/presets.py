@@ -10,7 +10,7 @@ from models.dynamiccity.conditions import NAMES, ConditionName
 from models.dynamiccity.config import hexplane_preset
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
 from models.dynamiccity.train_diffusion import release_training
-from models.dynamiccity.train_vae import training_config
+from models.dynamiccity.train_vae import short_training, training_config
 from models.dynamiccity.transformer import SIZES, PlaneTransformerConfig
 from models.training import TrainingConfig
 
@@ -30,6 +30,7 @@ WORLD_PRESETS: dict[str, DynamicCityConfig] = {
     "dynamiccity-occ3d": replace(_config("dynamiccity-occ3d", "dc/1", PAPER, 0.5), sampler=_RELEASE, guidance=4.0),
     # for two CPU cores and the closed loop: the past is carried along as well, four frames are kept, 20 steps
     "dynamiccity-small": replace(_config("dynamiccity-small", "small", NAMES, 0.25), overlap=4),
+    "dynamiccity-near": replace(_config("dynamiccity-near", "small", NAMES, 0.25), overlap=4),
 }
 WORLD_PRESETS["dynamiccity"] = WORLD_PRESETS["dynamiccity-carlasc"]  # the paper's own, whose configuration is released
 
@@ -43,15 +44,16 @@ def dynamiccity_preset(name: str) -> DynamicCityConfig:
 
 def vae_training(name: str, out: Path) -> TrainingConfig:
     """Recipe of a preset's VAE; the steps are ours, since the release counts epochs."""
-    return training_config(out, steps=20_000 if _small(name) else 100_000, save_every=500)
+    if _small(name):
+        return short_training(out, steps=5000, save_every=500)
+    return training_config(out, steps=100_000, save_every=500)
 
 
 def diffusion_training(name: str, out: Path) -> TrainingConfig:
-    """The release's recipe of the transformer, with steps of ours; for a small one rates that fit a short training."""
+    """The release's recipe of the transformer, with steps of ours; for a small one one that fits a short training."""
     if not _small(name):
         return release_training(out, steps=300_000, save_every=2000)
-    changes = {"steps": 20_000, "batch_size": 8, "learning_rate": 5e-4, "warmup": 200, "ema_decay": 0.999, "save_every": 500}
-    return release_training(out, **changes)
+    return TrainingConfig(out, steps=5000, batch_size=8, learning_rate=1e-2, weight_decay=0.0, ema_decay=0.999, save_every=500)
 
 
 def sequences(name: str) -> int:
@@ -60,4 +62,4 @@ def sequences(name: str) -> int:
 
 
 def _small(name: str) -> bool:
-    return "-small" in name
+    return "-small" in name or "-near" in name

@@ -95,3 +95,8 @@ def training_config(out: Path, steps: int, **changes: object) -> TrainingConfig:
     """How the release trains, as far as `Trainer` can: Adam at 1e-3 without decay, here on a cosine instead of steps."""
     settings = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 1} | changes
     return TrainingConfig(out=out, steps=steps, **settings)  # type: ignore[arg-type]
+
+
+def short_training(out: Path, steps: int, **changes: object) -> TrainingConfig:
+    """How a small VAE is trained in a few thousand steps: by Muon, which needs fewer of them."""
+    return training_config(out, steps, **({"optimizer": "muon", "learning_rate": 1e-2} | changes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from scenes.grid import MINI, OCC3D, Grid
+from scenes.grid import MINI, NEAR, OCC3D, Grid
 
 Stride = tuple[int, int, int]
 
@@ -109,8 +109,6 @@ _LEAN_SMALL = LeanConfig(
 _LEAN_NEAR = LeanConfig(
     class_dim=4, strides=(4, 4, 4), latent_channels=16, widths=(48, 96), encoder_blocks=(1, 2), decoder_blocks=(1, 2), heads=2
 )
-
-NEAR = Grid(shape=(48, 48, 8), voxel=0.8, origin=(-19.2, -19.2, -0.8))
 
 PRESETS = {
     # the paper's and the release's

@@ -82,7 +82,9 @@ def test_meta_actions_in_the_reference_world(scene_folder: Path, tmp_path: Path,
     assert PPO.load(tmp_path / "best.zip", device="cpu").action_space.n == 5
 
 
-def test_a_training_begins_with_what_it_is_given(scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_begins_with_what_it_is_given(
+    scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Imitation in the reference world alone, then PPO in the dream from that policy; a rate of zero leaves it as it is."""
     told: dict[str, Any] = {"imitate": "pure-pursuit", "imitate_steps": 24, "imitate_rounds": 3, "imitate_world": "reference"}
     train_agent.run(small(scene_folder, tmp_path / "shown", steps=0, **told))
@@ -90,14 +92,15 @@ def test_a_training_begins_with_what_it_is_given(scene_folder: Path, tmp_path: P
     assert "round 1: pure-pursuit drove 8 steps" in printed
     assert "round 3: the policy drove 8 steps" in printed
     start = tmp_path / "shown" / "imitated.zip"
-    train_agent.run(small(scene_folder, tmp_path / "still", policy=start, learning_rate=0.0))
+    train_agent.run(small(scene_folder, tmp_path / "still", policy=start, learning_rate=0.0, exploration=0.1))
     before, after = (PPO.load(path, device="cpu").policy.state_dict() for path in (start, tmp_path / "still" / "ppo.zip"))
     assert before.keys() == after.keys()
-    assert all(bool((before[name] == after[name]).all()) for name in before)
+    assert after.pop("log_std").exp().tolist() == pytest.approx([0.1, 0.1])
+    assert all(bool((before[name] == after[name]).all()) for name in after)
     with pytest.raises(ValueError, match=r"imitated.zip: the policy is not of the shape"):
         train_agent.run(small(scene_folder, tmp_path / "other", policy=start, action="discrete"))
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"bad.zip: expected a policy"):
-        (tmp_path / "bad.zip").write_bytes(b"no zip")
         train_agent.run(small(scene_folder, tmp_path / "other", policy=tmp_path / "bad.zip"))
     with pytest.raises(ValueError, match="--policy, --imitate"):
         train_agent.run(small(scene_folder, tmp_path / "other", policy=start, **told))
@@ -130,5 +133,7 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path) -> None:
         train_agent.run(TrainAgent(algo="sac", action="discrete", out=tmp_path))
     with pytest.raises(ValueError, match="--penalty: expected 0 or more, found nan"):
         train_agent.run(TrainAgent(penalty=float("nan"), out=tmp_path))
+    with pytest.raises(ValueError, match="--exploration: expected a number above 0"):
+        train_agent.run(TrainAgent(algo="sac", exploration=0.1, out=tmp_path))
     with pytest.raises(ValueError, match="--steps"):
         train_agent.run(TrainAgent(steps=0, out=tmp_path))
