@@ -90,7 +90,8 @@ def begin_with(agent: BaseAlgorithm, path: Path) -> None:
         raise FileNotFoundError(f"{path}: there is no such file")
     try:
         _, weights, _ = load_from_zip_file(path, load_data=False, device=agent.device)
-        agent.policy.load_state_dict(weights["policy"])
+        policy: Any = weights["policy"]
+        agent.policy.load_state_dict(policy)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: expected a policy saved by stable-baselines3 ({error})") from None
     except RuntimeError as error:
