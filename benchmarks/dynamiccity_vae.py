@@ -1,7 +1,7 @@
 """The ablations of DynamicCity's VAE on our scenes: Projection Module or means, Expansion & Squeeze or per-point queries.
 
-    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/dynamiccity --steps 2000
-    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --out runs/try --steps 2 --clips 1
+    python benchmarks/dynamiccity_vae.py --scenes runs/mini/scenes --held-out runs/val --out runs/dynamiccity --steps 600
+    python benchmarks/dynamiccity_vae.py --scenes runs/val --held-out runs/val --out runs/try --steps 2 --clips 1
 
 Four VAEs of one preset, which differ in nothing else, are trained on the same clips for as many steps; their planes are of
 one size. Each is trained by a process of its own, and a run that was stopped goes on where it was. Then each reconstructs
@@ -31,7 +31,7 @@ from models.dynamiccity.pretrained import load_vae
 from models.dynamiccity.train_vae import VaeLossConfig, VaeTask, short_training, train_vae
 from models.dynamiccity.vae import HexPlaneVae
 from models.metrics import class_iou, confusion, iou_occupied, miou
-from scenes.dataset import SceneClips, split
+from scenes.dataset import SceneClips
 from scenes.grid import Grid
 from scenes.scene import Scene
 from scenes.scene_file import load_scenes
@@ -50,11 +50,15 @@ class Config:
     """What to train and measure."""
 
     scenes: Path
-    """Folder of scenes; a tenth of their networks is held out."""
+    """Folder of scenes to train on."""
+    held_out: Path
+    """Folder of scenes of other towns, to measure on."""
     out: Path
     """Folder of the runs, one a variant."""
     preset: str = "dynamiccity-near"
     """Preset of models/dynamiccity/config.py."""
+    trained: tuple[str, ...] = tuple(VARIANTS)
+    """Variants that are trained; of the others only time and memory of a step are told."""
     steps: int = 2000
     """Training steps of each variant."""
     batch_size: int = 1
@@ -89,7 +93,7 @@ def folder_of(config: Config, name: str) -> Path:
 
 def train(config: Config, name: str) -> None:
     """Train a variant to the end, from where it was."""
-    scenes, _ = split(load_scenes(config.scenes))
+    scenes = load_scenes(config.scenes)
     settings = short_training(
         folder_of(config, name),
         config.steps,
@@ -133,8 +137,10 @@ def peak_mib() -> float:
 
 def own_process(config: Config, **changes: Any) -> str:
     """Standard output of this script with other settings."""
-    given = {name: value for name, value in vars(replace(config, json="", **changes)).items() if value != ""}
-    arguments = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    given = {name: value for name, value in vars(replace(config, json="", **changes)).items() if value not in ("", ())}
+    arguments: list[str] = []
+    for name, value in given.items():
+        arguments += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
     done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
@@ -154,10 +160,10 @@ def reconstruct(config: Config, name: str, scenes: Sequence[Scene]) -> dict[str,
 
 def measure(config: Config) -> dict[str, Any]:
     """Everything, as a dict that JSON can hold."""
-    for name in VARIANTS:
+    for name in config.trained:
         say(f"training {name}")
         own_process(config, only=name)
-    _, held_out = split(load_scenes(config.scenes))
+    held_out = load_scenes(config.held_out)
     steps = {name: Steps(config, name) for name in VARIANTS}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     for _ in range(config.rounds + 1):
@@ -169,7 +175,8 @@ def measure(config: Config) -> dict[str, Any]:
         clock, processors = (min(run[kind] for run in times[name][1:]) for kind in (0, 1))
         row = {"name": name, "weights": sum(part.numel() for part in steps[name].task.vae.parameters())}
         row |= {"step_seconds": clock, "step_cpu_seconds": processors}
-        row |= {"step_mib": float(own_process(config, memory=name)), **reconstruct(config, name, held_out)}
+        row |= {"step_mib": float(own_process(config, memory=name))}
+        row |= reconstruct(config, name, held_out) if name in config.trained else {"miou": None, "iou": None}
         rows.append(row)
     return {"preset": config.preset, "steps": config.steps, "clips": config.clips, "variants": rows, **describe()}
 
@@ -182,7 +189,8 @@ def table(result: dict[str, Any]) -> str:
     ]
     for row in result["variants"]:
         cost = f"{row['step_seconds']:>10.2f}{row['step_cpu_seconds']:>8.2f}{row['step_mib']:>12.0f}"
-        lines.append(f"  {row['name']:16}{row['weights']:>10,}{100 * row['miou']:>8.2f}{100 * row['iou']:>8.2f}{cost}")
+        quality = "".join(f"{'-' if row[name] is None else f'{100 * row[name]:.2f}':>8}" for name in ("miou", "iou"))
+        lines.append(f"  {row['name']:16}{row['weights']:>10,}{quality}{cost}")
     return "\n".join(lines)
 
 
@@ -190,6 +198,9 @@ def main() -> None:
     """Train, measure, print the table, and write JSON where asked."""
     config = tyro.cli(Config, description=__doc__)
     torch.set_num_threads(config.threads)
+    unknown = [name for name in config.trained if name not in VARIANTS]
+    if unknown:
+        raise ValueError(f"--trained: expected some of {list(VARIANTS)}, found {unknown}")
     if config.only:
         train(config, config.only)
     elif config.memory:
