@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, instance_norm, leaky_relu, pad
 
 SLOPE = 0.1  # of every leaky ReLU
+_AT_ONCE = 1 << 17  # voxels, of the frames that a CPU works on at a time
 
 
 def normalise(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -50,6 +51,9 @@ class NormalisedPair(nn.Module):
         return normalise(convolve(hidden, self.second, self.border))
 
 
-def by_frame(frames: Tensor) -> tuple[Tensor, ...]:
-    """Frames (N, ...) one at a time on a CPU, whose caches hold about one, and together elsewhere."""
-    return frames.split(1) if frames.device.type == "cpu" else (frames,)
+def by_frame(frames: Tensor, cells: int) -> tuple[Tensor, ...]:
+    """Frames (N, ...) of so many voxels one at a time on a CPU, whose caches hold about one, and together elsewhere.
+
+    Small ones go several at a time: torch leaves convolutions of one small sample to a slow path (2.13, CPU).
+    """
+    return frames.split(max(1, -(-_AT_ONCE // cells))) if frames.device.type == "cpu" else (frames,)

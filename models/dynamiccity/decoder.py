@@ -38,8 +38,9 @@ def _frames(space: Tensor, tx: Tensor, ty: Tensor, tz: Tensor) -> Iterator[tuple
     if space.device.type != "cpu":
         yield space.repeat_interleave(tx.shape[1], 0), tx.flatten(0, 1), ty.flatten(0, 1), tz.flatten(0, 1)
         return
+    cells = 8 * space[0, ..., 0].numel()  # of the frame that its volume at half resolution becomes
     for clip in range(len(space)):
-        for rows in zip(*(by_frame(plane[clip]) for plane in (tx, ty, tz)), strict=True):
+        for rows in zip(*(by_frame(plane[clip], cells) for plane in (tx, ty, tz)), strict=True):
             yield space[clip : clip + 1], *rows
 
 

@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     def forward(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
         """Occupancy uint8 (B, T, X, Y, Z) -> features for space and for time, each (B, T, X / 2, Y / 2, Z / 2, C)."""
         found: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for frames in by_frame(occupancy.flatten(0, 1)):
+        for frames in by_frame(occupancy.flatten(0, 1), occupancy[0, 0].numel()):
             volume = self.embed(frames.int()).permute(0, 4, 1, 2, 3)
             for encoder, features in zip((self.space, self.time), found, strict=True):
                 features.append(encoder(volume).permute(0, 2, 3, 4, 1))
