@@ -33,7 +33,7 @@ from models.pretrained import from_pretrained
 from scenes.dataset import SceneClips
 from scenes.scene_file import load_scenes
 
-HALF = 8.0  # metres from the ego to the edges of what is imagined anew
+HALF = 8.0  # metres from the middle of the grid to the edges of what is imagined anew
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def layouts(config: Config, model: DynamicCityWorldModel) -> dict[str, Any]:
 
 def inpainting(config: Config, model: DynamicCityWorldModel) -> dict[str, int]:
     """Cells that changed inside and outside of the region."""
-    box, changed, cells = Box(x=(-HALF, HALF), y=(-HALF, HALF)), [0, 0], [0, 0]
+    x, y = (float(centres.mean()) for centres in (model.grid.x_centres, model.grid.y_centres))
+    box, changed, cells = Box(x=(x - HALF, x + HALF), y=(y - HALF, y + HALF)), [0, 0], [0, 0]
     for occupancy, motion, seeds in Held(config, model, model.window):
         region = box.cells(model.grid, model.window).expand_as(occupancy)
         found = edit(model, occupancy, region, seeds, model.tell(Conditions(), motion))

@@ -11,6 +11,7 @@ import pytest
 from models.dynamiccity import config
 from scenes.scene import Scene
 from tests.models.dynamiccity.small import CONFIG, GRID
+from tests.models.dynamiccity.small_world import make_world
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +60,20 @@ def test_ablations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callab
         assert row["step_seconds"] > 0
         assert row["step_mib"] == 12.5
     assert len(script.table(result).splitlines()) == 6
+
+
+def test_a_world_model_on_held_out_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callable[..., Scene]) -> None:
+    """Layouts, inpainting and long sequences of an untrained model: all figures are there, and no cell outside changes."""
+    import dynamiccity_world as script
+
+    monkeypatch.setattr(script, "load_scenes", lambda folder: [town(0)])
+    monkeypatch.setattr(script, "HALF", 1.0)
+    model = make_world(overlap=2)
+    options = script.Config(tmp_path, tmp_path, clips=2, chunks=3, batch=2, threads=1)
+    agreement = script.layouts(options, model)
+    assert set(agreement) == {"generated", "under another layout", "reconstructed"}
+    assert all(0 <= row["value"] <= 1 for row in agreement.values())
+    inpainted = script.inpainting(options, model)
+    assert inpainted["changed_outside"] == 0 < inpainted["changed_inside"] <= inpainted["inside"]
+    seams = script.long_sequences(options, model)
+    assert seams["true"]["changed_share"] < seams["generated"]["changed_share"]
