@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from agents.cem import Cem
@@ -23,6 +24,9 @@ from agents.pure_pursuit import PurePursuit, PursuitParameters
 from agents.random_actions import RandomActions
 from agents.stop import Stop
 
+BUNDLED = Path(__file__).parent / "policies"
+"""Policies that come with the package; policies/README.md says how they were made."""
+
 PLANNERS: dict[str, Callable[[int], Planner]] = {
     "cv": lambda seed: ConstantVelocity(),
     "stop": lambda seed: Stop(),
@@ -33,6 +37,7 @@ PLANNERS: dict[str, Callable[[int], Planner]] = {
     "lattice": lambda seed: Lattice(),
     "cem": lambda seed: Cem(seed=seed),
     "mppi": lambda seed: Mppi(seed=seed),
+    "ppo": lambda seed: PolicyPlanner("ppo", BUNDLED / "ppo.zip"),
 }
 """Planners by name, made with a seed that decides their own randomness."""
 

@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 import machine
@@ -97,20 +97,26 @@ def operations(config: Config) -> dict[str, float]:
     return found
 
 
-def train_tokenizers(config: Config, stages: Stages, scenes: list[Scene], held_out: list[Scene], steps: int) -> dict[str, Any]:
-    """Both tokenizers, each moment of their trainings on held-out clips, and the baseline beside them."""
+class Tokenizers:
+    """Tokenizers that learn from the same clips in as many steps, and what they are measured on."""
 
-    @cache
-    def clips() -> list[torch.Tensor]:
-        rendered = clips_of(config, held_out, seed=config.seed + 1)
-        return [rendered[index]["occupancy"] for index in range(min(REBUILT, config.clips))]
+    def __init__(self, config: Config, stages: Stages, scenes: list[Scene], held_out: list[Scene], steps: int) -> None:
+        self.config, self.stages, self.scenes, self.held_out, self.steps = config, stages, scenes, held_out, steps
 
-    found: dict[str, Any] = {}
-    for name in (config.preset, config.lean):
-        found[name] = stages.run(f"train {name}", partial(train_one_tokenizer, config, name, scenes, steps))
-        found[name] |= stages.run(f"rebuild with {name}", lambda name=name: reconstruction(config, name, clips()))
-    found["class frequency"] = stages.run("class frequency", lambda: class_frequency(config, scenes, clips()))
-    return found
+    @cached_property
+    def clips(self) -> list[torch.Tensor]:
+        """Held-out clips uint8 (T, X, Y, Z)."""
+        rendered = clips_of(self.config, self.held_out, seed=self.config.seed + 1)
+        return [rendered[index]["occupancy"] for index in range(min(REBUILT, self.config.clips))]
+
+    def trained(self, name: str) -> dict[str, Any]:
+        """How a tokenizer was trained, and each moment of its training on held-out clips."""
+        settings = self.stages.run(f"train {name}", partial(train_one_tokenizer, self.config, name, self.scenes, self.steps))
+        return settings | self.stages.run(f"rebuild with {name}", lambda: reconstruction(self.config, name, self.clips))
+
+    def class_frequency(self) -> dict[str, Any]:
+        """The baseline beside them."""
+        return self.stages.run("class frequency", lambda: class_frequency(self.config, self.scenes, self.clips))
 
 
 def train_diffusion_models(config: Config, stages: Stages, scenes: list[Scene], steps: int) -> dict[str, Any]:
@@ -149,22 +155,25 @@ def measure(config: Config) -> dict[str, Any]:
     stages = Stages(config)
     scenes, held_out = load_towns(config)
     plan = stages.run("plan", lambda: make_plan(config))
-    tokenizers = train_tokenizers(config, stages, scenes, held_out, plan["tokenizer"])
+    tokenizers = Tokenizers(config, stages, scenes, held_out, plan["tokenizer"])
+    found = {config.preset: tokenizers.trained(config.preset), "class frequency": tokenizers.class_frequency()}
     diffusion = train_diffusion_models(config, stages, scenes, plan["diffusion"])
     features = {}
     if config.features == "voxels":
         features = stages.run("train features", partial(train_extractor, config, scenes, plan["features"]))
     sets = Sets(config, held_out)
+    compared = compare_sets(config, stages, sets)
+    found[config.lean] = tokenizers.trained(config.lean)  # last, since nothing else depends on it
     extractor = {"name": sets.extractor.name, "sha256": sets.extractor.sha256, "origin": sets.extractor.origin}
     return {
         "config": settings(config),
         "operations_gflop": operations(config),
         "plan": plan,
         "towns": {"trained": len(scenes), "held_out": len(held_out)},
-        "tokenizers": tokenizers,
+        "tokenizers": found,
         "diffusion": diffusion,
         "features": extractor | features,
-        **compare_sets(config, stages, sets),
+        **compared,
         **machine.describe(),
     }
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import occworld_env
 from agents.features import OccSoraFeatures
-from agents.load import PLANNERS, load_planner, make_planner
+from agents.load import BUNDLED, PLANNERS, load_planner, make_planner
 from agents.planner import Interface, attach, interface_of
 from agents.sb3 import Sb3VecEnv
 from models.warp import WarpWorldModel
@@ -68,9 +68,24 @@ def test_every_name_drives(name: str, street: Street) -> None:
     assert env.action_space.contains(action)
 
 
+def test_the_policy_that_comes_along_drives(street: Street) -> None:
+    """It is small, and keeps to a street at a fair speed for ten seconds; plain stable-baselines3 does the same with its file."""
+    assert (BUNDLED / "ppo.zip").stat().st_size <= 5 << 20
+    env = worlds(street(None))
+    planner, agent = load_planner("ppo", env), PPO.load(BUNDLED / "ppo.zip", device="cpu")
+    observation, info = env.reset(seed=0)
+    begin = info["route_left"]
+    for _ in range(20):
+        action = planner.act(observation, info)
+        assert np.array_equal(action, agent.predict(observation, deterministic=True)[0])
+        observation, _, terminated, _, info = env.step(action)
+        assert not terminated.any()
+    assert (begin - info["route_left"] > 20).all()
+
+
 def test_unknown_names_are_answered_with_the_known(env: Any) -> None:
     for spec in ("fast", "ppo:", "", ":act"):
-        with pytest.raises(ValueError, match=r"one of cv, stop, .*, mppi, ppo:FILE, sac:FILE, module:object, found"):
+        with pytest.raises(ValueError, match=r"one of cv, stop, .*, mppi, ppo, ppo:FILE, sac:FILE, module:object, found"):
             load_planner(spec, env)
 
 
