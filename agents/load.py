@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -86,6 +87,20 @@ def make_planner(spec: str, seed: int = 0) -> Planner:
     raise ValueError(f"planner: expected one of {known}, found {spec!r}")
 
 
+def files_of(spec: str) -> list[Path]:
+    """The files that decide what the planner of `spec` does: a policy, or the module of one's own planner."""
+    kind, _, rest = spec.partition(":")
+    if spec in PLANNERS:
+        return [BUNDLED / "ppo.zip"] if spec == "ppo" else []
+    if kind in ALGORITHMS:
+        return [Path(rest)] if os.path.isfile(rest) else []
+    if kind in PARAMETERS or not rest:
+        return []
+    _look_here()
+    found = importlib.util.find_spec(kind)
+    return [Path(found.origin)] if found and found.origin and os.path.isfile(found.origin) else []
+
+
 def load_planner(spec: str, env: Environment, seed: int = 0) -> Planner:
     """The planner of `make_planner`, attached to the single or vector environment that it is to drive.
 
@@ -102,10 +117,15 @@ def _with_parameters(name: str, text: str, seed: int) -> Planner:
         raise ValueError(f"planner: {name}: {error}") from error
 
 
+def _look_here() -> None:
+    """Find modules in the working directory too, last, so that nothing that lies there hides a library."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def _imported(module: str, name: str) -> Planner:
     """The planner that `name` in `module` is or makes; raises ValueError, or the error of an import that fails."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last, so that nothing that lies there hides a library
+    _look_here()
     found: Any = getattr(importlib.import_module(module), name, None)
     if found is None:
         raise ValueError(f"planner: module {module!r} has no {name!r}")

@@ -63,17 +63,21 @@ def collision_of(episode: Episode) -> Collision | None:
     index, frame = _first_contact(episode, step, hit)
     pose, speed = episode.poses[index], float(episode.speed[index])
     cells, velocity = _other(episode, frame, hit, pose)
-    kind = collision_type(pose, speed, episode.box, cells, float(np.linalg.norm(velocity)), episode.grid.voxel)
+    kind = collision_type(pose, speed, episode.box, cells, float(np.linalg.norm(velocity)), episode.grid.voxel, episode.dt)
     at_fault = kind in (CollisionType.STOPPED_TRACK, CollisionType.ACTIVE_FRONT)
     if kind is CollisionType.ACTIVE_LATERAL:
         at_fault = not in_lane(pose, episode.box, episode.route)
     return Collision(index * episode.dt, CLASSES[hit], kind, at_fault, speed, float(np.linalg.norm(velocity)))
 
 
-def collision_type(pose: Array, speed: float, box: Array, cells: Array, other_speed: float, voxel: float) -> CollisionType:
+def collision_type(
+    pose: Array, speed: float, box: Array, cells: Array, other_speed: float, voxel: float, dt: float
+) -> CollisionType:
     """How a car at world pose (3,) met what is at world points cells (N, 2), columns `voxel` metres wide.
 
     box (3,): see `geometry.in_box`. What moves less than a voxel a second stands: voxels tell no slower speed from standing.
+    The front bumper met what touches its line, and what lies ahead between the sides, or behind its line by no more than both
+    can have driven in the dt seconds since the state before.
     """
     if speed <= EGO_STOPPED:
         return CollisionType.STOPPED_EGO
@@ -84,7 +88,11 @@ def collision_type(pose: Array, speed: float, box: Array, cells: Array, other_sp
     if abs(np.arctan2(middle[1], middle[0])) > BEHIND:
         return CollisionType.ACTIVE_REAR
     front, half = box[2] + box[0] / 2, box[1] / 2
-    bumper = (np.abs(local[:, 0] - front) <= voxel / 2) & (np.abs(local[:, 1]) <= half + voxel / 2)
+    behind, beside = front - local[:, 0], np.abs(local[:, 1])
+    at_line = (np.abs(behind) <= voxel / 2) & (beside <= half + voxel / 2)
+    # a voxel: half a one for where it is, half a one for where it was
+    ahead = (behind <= voxel + (speed + other_speed) * dt) & (beside <= half - voxel / 2)
+    bumper = at_line | ahead
     return CollisionType.ACTIVE_FRONT if bumper.any() else CollisionType.ACTIVE_LATERAL
 
 

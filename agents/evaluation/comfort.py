@@ -15,21 +15,20 @@ _YAW_WINDOW = _DERIVATIVE_WINDOW
 
 
 def smoothed(values: Array) -> Array:
-    """Acceleration (N,) through nuPlan's Savitzky-Golay filter: window 8, second order."""
-    return savgol_filter(values, window_length=_window(_ACCELERATION_WINDOW, len(values), 2), polyorder=2)
+    """Acceleration (N,) through nuPlan's Savitzky-Golay filter: window 8, second order; as it is where that does not fit."""
+    if len(values) <= 2:
+        return values
+    return savgol_filter(values, window_length=min(_ACCELERATION_WINDOW, len(values)), polyorder=2)
 
 
 def derivative(values: Array, dt: float, window: int, polyorder: int = 2, order: int = 1) -> Array:
-    """Derivative (N,) of values (N,) that are dt seconds apart, by a Savitzky-Golay filter of at most `window` points."""
-    window = _window(window, len(values), polyorder)
-    return savgol_filter(values, window_length=window, polyorder=polyorder, deriv=order, delta=dt)
+    """Derivative (N,) of values (N,) that are dt seconds apart, by a Savitzky-Golay filter of at most `window` points.
 
-
-def _window(window: int, count: int, polyorder: int) -> int:
-    """The filter's window, clipped to the length of the signal; raises ValueError on one too short for the filter."""
-    if count <= polyorder:
-        raise ValueError(f"comfort: expected more than {polyorder} states, found {count}")
-    return min(window, count)
+    Zero where there are too few values for the filter, as of an episode that ends in its first step.
+    """
+    if len(values) <= polyorder:
+        return np.zeros_like(values)
+    return savgol_filter(values, window_length=min(window, len(values)), polyorder=polyorder, deriv=order, delta=dt)
 
 
 def comfort_signals(speed: Array, acceleration: Array, yaw: Array, dt: float, centre_ahead: float = 0.0) -> dict[str, Array]:

@@ -21,7 +21,7 @@ import torch
 from agents.evaluation.episode import SUFFIX, Episode, StartState, load_episode, save_episode
 from agents.evaluation.record import record
 from agents.evaluation.worlds import WorldSettings, open_world
-from agents.load import make_planner
+from agents.load import files_of, make_planner
 from agents.planner import interface_of
 
 
@@ -86,11 +86,10 @@ def _recorded(job: Job, folder: Path) -> bool:
 
 
 def episode_path(folder: Path, world: str, planner: str, number: int) -> Path:
-    """File of an episode. The folder of a planner bears a digest of its name and, for one in a file, of that file."""
+    """File of an episode. The folder of a planner bears a digest of its name and of the file that it is in, if it is in one."""
     digest = hashlib.sha256(planner.encode())
-    for part in (planner, planner.partition(":")[2]):
-        if part and os.path.isfile(part):
-            digest.update(Path(part).read_bytes())
+    for path in files_of(planner):
+        digest.update(path.read_bytes())
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", planner)[-40:]
     return folder / "episodes" / world / f"{name}-{digest.hexdigest()[:8]}" / f"{number:05d}{SUFFIX}"
 

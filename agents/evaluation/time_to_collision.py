@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from agents.evaluation.collisions import AHEAD, BEHIND, Collision, in_lane
@@ -23,7 +25,8 @@ def least_time_to_collision(episode: Episode, collision: Collision | None) -> fl
     """
     if collision is not None and collision.at_fault:
         return 0.0
-    last = len(episode.frame_poses) if collision is None else int(collision.seconds / episode.frame_dt) + 1
+    # a collision at the very time of a frame is in that frame: then it is the first that does not count
+    last = len(episode.frame_poses) if collision is None else math.ceil(collision.seconds / episode.frame_dt - 1e-9)
     every = round(episode.frame_dt / episode.dt)
     times = [_at_frame(episode, frame, float(episode.speed[frame * every])) for frame in range(last)]
     return min(times, default=np.inf)

@@ -77,11 +77,12 @@ def _velocity(episode: Episode, frame: int, kind: int, cells: Array) -> Array:
     sample = cells[:: max(len(cells) // _SAMPLED, 1)]
     for seconds in _BASELINES:
         gap = round(seconds / episode.frame_dt)
+        apart = gap * episode.frame_dt
         for other in (frame - gap, frame + gap):
             if gap and 0 <= other < len(episode.obstacle):
-                shift, share = _shift(episode, other, kind, sample, TOP_SPEED[kind] * seconds)
+                shift, share = _shift(episode, other, kind, sample, TOP_SPEED[kind] * apart)
                 if share >= _MATCHED:
-                    return shift * (1.0 if other < frame else -1.0) / seconds
+                    return shift * (1.0 if other < frame else -1.0) / apart
     return np.zeros(2)
 
 

@@ -69,7 +69,7 @@ def test_every_name_drives(name: str, street: Street) -> None:
 
 
 def test_the_policy_that_comes_along_drives(street: Street) -> None:
-    """It is small, and keeps to a street at a fair speed for ten seconds; plain stable-baselines3 does the same with its file."""
+    """It is small, and keeps to a street for ten seconds; plain stable-baselines3 does the same with its file."""
     assert (BUNDLED / "ppo.zip").stat().st_size <= 5 << 20
     env = worlds(street(None))
     planner, agent = load_planner("ppo", env), PPO.load(BUNDLED / "ppo.zip", device="cpu")

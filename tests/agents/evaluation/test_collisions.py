@@ -21,12 +21,29 @@ Make, Crash = Callable[..., Episode], Callable[[str, int], np.ndarray]
         (0.04, 5.0, (4.0, 0.0), CollisionType.STOPPED_EGO),
         (8.0, 0.5, (4.0, 0.0), CollisionType.STOPPED_TRACK),
         (8.0, 5.0, (4.0, 0.0), CollisionType.ACTIVE_FRONT),
+        (8.0, 5.0, (2.5, 0.0), CollisionType.ACTIVE_FRONT),  # as deep as both have driven since the state before
+        (2.0, 2.0, (2.5, 0.6), CollisionType.ACTIVE_LATERAL),
         (8.0, 5.0, (1.0, 1.0), CollisionType.ACTIVE_LATERAL),
         (8.0, 12.0, (-1.0, 0.3), CollisionType.ACTIVE_REAR),
     ],
 )
 def test_types(speed: float, other: float, at: tuple[float, float], kind: CollisionType) -> None:
-    assert collision_type(HERE, speed, BOX, np.array([at]), other, voxel=0.8) is kind
+    assert collision_type(HERE, speed, BOX, np.array([at]), other, voxel=0.8, dt=1 / 12) is kind
+
+
+@pytest.mark.parametrize("speed", [4.0, 6.0, 8.0, 10.0, 12.0])
+@pytest.mark.parametrize("late", [0.0, 0.05, 0.11, 0.17, 0.21])
+def test_a_walker_before_the_front_is_the_egos_fault(
+    speed: float, late: float, drive_straight: Make, last_step_hits: Crash
+) -> None:
+    """Crossing at 1.2 m/s and in the middle of the lane when the front arrives, however the frames fall."""
+    meeting = 2.6 + late
+    walker = ("pedestrian", 3.7 + speed * meeting, -1.2 * meeting, 0.0, 1.2, 0.8, 0.8)
+    crash = last_step_hits("pedestrian", 6)
+    found = collision_of(drive_straight(speed=speed, steps=6, agents=(walker,), collision_class=crash))
+    assert found is not None
+    assert found.kind in (CollisionType.ACTIVE_FRONT, CollisionType.STOPPED_TRACK)
+    assert found.at_fault
 
 
 def test_a_standing_car_ahead_is_the_egos_fault(drive_straight: Make, last_step_hits: Crash) -> None:

@@ -141,6 +141,16 @@ def test_a_changed_policy_file_is_another_planner(tmp_path: Path) -> None:
     assert before != episode_path(tmp_path, "dream", f"ppo:{policy}", 3)
 
 
+def test_so_is_a_changed_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "my_changing_planner.py"
+    module.write_text("def act(observation, info): return 0\n", encoding="utf-8")
+    before = episode_path(tmp_path, "dream", "my_changing_planner:act", 3)
+    assert before == episode_path(tmp_path, "dream", "my_changing_planner:act", 3)
+    module.write_text("def act(observation, info): return 1\n", encoding="utf-8")
+    assert before != episode_path(tmp_path, "dream", "my_changing_planner:act", 3)
+
+
 def test_what_fails_is_named(jobs: list[Job]) -> None:
     with pytest.raises(ValueError, match=r"teleport in warp, episode 0 .*planner: expected"):
         drive(replace(jobs[0], planner="teleport"))
