@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.checkpoint import Checkpoints, read_json, read_tensors
 from models.muon import Muon
 
+_FREE = ("out", "minutes", "save_every", "log_every")  # settings that a training may go on with others of
 ADAMW_SHARE = 0.2  # Muon's updates have 0.2 of the size of AdamW's at one learning rate
 
 
@@ -131,7 +132,7 @@ class Trainer:
                     self._check_finite(figures)
                     description = " ".join(f"{name} {float(value):.3f}" for name, value in figures.items())
                     progress.update(bar, description=description)
-                    for name, value in figures.items():
+                    for name, value in figures.items() if writer is not None else ():
                         writer.add_scalar(name, float(value), self.step)
                 progress.update(bar, completed=self.step)
                 if self.step % self.cfg.save_every == 0:
@@ -139,7 +140,8 @@ class Trainer:
                     last_saved = self.step
         if last_saved != self.step:
             self._save()
-        writer.close()
+        if writer is not None:
+            writer.close()
 
     def _train_step(self) -> dict[str, Tensor]:
         for optimizer in self.optimizers:
@@ -172,7 +174,13 @@ class Trainer:
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def _out_of_time(self, begin: float) -> bool:
-        return self.cfg.minutes is not None and time.monotonic() - begin > self.cfg.minutes * 60
+        """Whether the budget is spent, by the clock of the main process, so that all stop at the same step."""
+        if self.cfg.minutes is None:
+            return False
+        from accelerate.utils import broadcast
+
+        spent = int(time.monotonic() - begin > self.cfg.minutes * 60)
+        return bool(broadcast(torch.tensor(spent, device=self.accelerator.device)))
 
     def _check_finite(self, figures: dict[str, Tensor]) -> None:
         if not all(math.isfinite(float(value)) for value in figures.values()):
@@ -187,12 +195,17 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        tensors = {"weights": self.task.state_dict(), "average": self.average, "optimizer": self._optimizer_tensors()}
-        self.checkpoints.save(self.step, tensors, {"step": self.step, "steps": self.cfg.steps, "seed": self.cfg.seed})
+        # The model first: whoever is killed between the two makes these steps again, and the model with them.
         current = {name: tensor.detach().clone() for name, tensor in self.task.state_dict().items()}
         self.task.load_state_dict(self.average)
         self.export(self.task)
         self.task.load_state_dict(current)
+        tensors = {"weights": self.task.state_dict(), "average": self.average, "optimizer": self._optimizer_tensors()}
+        self.checkpoints.save(self.step, tensors, {"step": self.step, "settings": self._lasting()})
+
+    def _lasting(self) -> dict[str, Any]:
+        """Settings that all parts of a training share, as JSON holds them."""
+        return {name: value for name, value in vars(self.cfg).items() if name not in _FREE}
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {
@@ -216,11 +229,11 @@ class Trainer:
             return
         folder = self.checkpoints.path(steps[-1])
         state = read_json(folder / "state.json")
-        if (state["steps"], state["seed"]) != (self.cfg.steps, self.cfg.seed):
-            raise ValueError(
-                f"{folder}: was trained with steps={state['steps']} and seed={state['seed']}, this run asks for "
-                f"steps={self.cfg.steps} and seed={self.cfg.seed}; choose another --out or the same settings"
-            )
+        then, now = state.get("settings", {}), self._lasting()
+        if differ := [name for name in now if then.get(name) != now[name]]:
+            was, asked = (", ".join(f"{name}={told.get(name)!r}" for name in differ) for told in (then, now))
+            expected = "choose another --out or the same settings"
+            raise ValueError(f"{folder}: was trained with {was}, this run asks for {asked}; {expected}")
         self.task.load_state_dict(read_tensors(folder / "weights.safetensors"))
         device = self.accelerator.device
         self.average = {name: tensor.to(device) for name, tensor in read_tensors(folder / "average.safetensors").items()}
@@ -229,8 +242,11 @@ class Trainer:
         self.accelerator.print(f"resumed from {folder}")
 
     def _writer(self) -> Any:
+        """Where figures go, on the main process; None on the others."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("training logs need tensorboard: pip install 'occsora-gym[train]'") from error
+        if not self.accelerator.is_main_process:
+            return None
         return SummaryWriter(self.cfg.out / "logs", purge_step=self.step)

@@ -15,12 +15,13 @@ from scenes.label_sets import from_occ3d, to_occ3d
 class TranslatedWorldModel(WorldModel):
     """Another world model whose history is translated into its classes, and what it imagines out of them.
 
-    Raises ValueError where a class of the model's grid is unknown to `scenes.label_sets`.
+    Raises ValueError where a class of the model's grid is unknown to `scenes.label_sets`, or one of ours has none there.
     """
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         to_occ3d(torch.arange(model.grid.num_classes, dtype=torch.uint8), model.grid)
+        from_occ3d(torch.arange(len(CLASSES), dtype=torch.uint8), model.grid)
         self.model, self.grid = model, replace(model.grid, classes=CLASSES, colours=COLOURS)
         self.dt, self.chunk_frames, self.history_frames = model.dt, model.chunk_frames, model.history_frames
         self.token_shape, self.num_codes = model.token_shape, model.num_codes

@@ -110,7 +110,9 @@ def prepared_model(config: Generate) -> WorldModel:
     cfg: Any = getattr(model, "cfg", None)
     if cfg is None or "sampler" not in {item.name for item in fields(cfg)}:
         named = ", ".join(f"--{name}" for name in asked)
-        raise ValueError(f"{named}: for models that make whole clips; {config.model or 'mini'} goes on chunk by chunk")
+        raise ValueError(
+            f"{named}: for models that make whole clips; {config.model or config.preset or 'mini'} goes on chunk by chunk"
+        )
     sampler = replace(cfg.sampler, kind=config.sampler or cfg.sampler.kind, steps=config.steps or cfg.sampler.steps)
     guidance = cfg.guidance if config.guidance is None else config.guidance
     model.cfg = replace(cfg, sampler=sampler, guidance=guidance)  # type: ignore[assignment]

@@ -156,7 +156,8 @@ def _reconstruction(bar: Progress, stores: dict[str, ClipStore], frames: int) ->
 def _comparisons(bar: Progress, config: MeasureClips, described: dict[str, Description], dt: float) -> dict[str, Comparison]:
     """All generated clips against the reference, and each group of LEAST clips or more: trajectories against their own kind."""
     generated, reference, others = described["generated"], described["reference"], described.get("others")
-    parts: dict[str, tuple[Description, Description, Description | None]] = {"all": (generated, reference, others)}
+    whole = (generated, reference, others)
+    parts: dict[str, tuple[Description, Description, Description | None]] = {}
     groups: dict[str, torch.Tensor] = {}
     if config.group_by == "source":
         groups = by_source(generated.sources)
@@ -166,8 +167,10 @@ def _comparisons(bar: Progress, config: MeasureClips, described: dict[str, Descr
         part = (generated.take(index), reference, others)
         if config.group_by == "trajectory":
             part = (part[0], _driven(reference, name, dt), None if others is None else _driven(others, name, dt))
-        if len(groups) > 1 and all(clips is None or len(clips) >= LEAST for clips in part):
+        alone = config.group_by == "source" and len(groups) == 1  # the whole set once more
+        if not alone and all(clips is None or len(clips) >= LEAST for clips in part):
             parts[name] = part
+    parts = {"all": whole} | {f"group {name}" if name == "all" else name: part for name, part in parts.items()}
     return {
         name: compare(*part, chunk_frames=config.chunk_frames, resamples=config.resamples)
         for name, part in bar.track(parts.items(), description="comparing")

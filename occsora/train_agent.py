@@ -115,7 +115,7 @@ def run(config: TrainAgent) -> None:
         config.steps,
         learning_rate=config.learning_rate,
         token_shape=env.get_attr("simulator")[0].model.token_shape,
-        seed=config.seed + done,  # a resumed training draws other starts than the ones that it has seen
+        seed=config.seed + done,  # a resumed training draws its starts in another order
         device=config.device,
         log=config.out,
     )
@@ -161,9 +161,10 @@ def _check(config: TrainAgent) -> None:
         raise FileNotFoundError(f"--held-out: {config.held_out} does not exist")
 
 
-def _lasting(config: TrainAgent) -> dict[str, str | float]:
+def _lasting(config: TrainAgent) -> dict[str, str | float | None]:
     """What a resumed training has to share with the one before."""
-    return {name: getattr(config, name) for name in ("algo", "world", "observation", "action", "num_envs", "penalty", "seed")}
+    names = ("algo", "world", "observation", "action", "num_envs", "starts", "penalty", "learning_rate", "seed", "model")
+    return {name: getattr(config, name) for name in names} | {"scenes": config.scenes and str(config.scenes)}
 
 
 def _penalties(config: TrainAgent) -> dict[str, float]:
@@ -172,7 +173,10 @@ def _penalties(config: TrainAgent) -> dict[str, float]:
 
 
 def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settings: Any) -> VecMonitor:
-    """A batch of worlds as stable-baselines3 takes it; `settings` are those of `gymnasium.make_vec`."""
+    """A batch of worlds as stable-baselines3 takes it; `settings` are those of `gymnasium.make_vec`.
+
+    The moments that they start from follow from --seed, unless `bank_seed` is among the settings.
+    """
     worlds = gymnasium.make_vec(
         WORLDS[config.world],
         num_envs=num_envs,
@@ -181,8 +185,7 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
         observation=config.observation,
         action=config.action,
         device=config.device,
-        bank_size=config.starts,
-        **settings,
+        **{"bank_size": config.starts, "bank_seed": config.seed} | settings,
     )
     return VecMonitor(Sb3VecEnv(worlds))
 
@@ -200,7 +203,7 @@ def _imitate(config: TrainAgent, agent: BaseAlgorithm, env: VecMonitor, console:
     for number in range(config.imitate_rounds):
         learner, who = (agent, "the policy") if shown else (None, config.imitate)
         with console.status(f"round {number + 1} of {config.imitate_rounds}: {who} drives {each} steps"):
-            seed = config.seed + _SHOWN + number
+            seed = config.seed + _SHOWN + number * config.num_envs  # a world's seed follows from that of its neighbour
             drive = demonstrate(batch.env, planner, each, gamma=agent.gamma, scale=REWARD_SCALE, seed=seed, learner=learner)
         shown.append(drive)
         with console.status(f"learning to drive like {config.imitate}"):
@@ -218,8 +221,8 @@ def _learn(config: TrainAgent, agent: BaseAlgorithm, history: History, console: 
     callbacks: list[BaseCallback] = [EpisodeLog(history)]
     judged = None
     if config.evaluation_episodes:
-        judged = make_worlds(config, min(config.num_envs, config.evaluation_episodes), config.held_out)
         seed, best = config.seed + _JUDGED, config.out / "best.zip"
+        judged = make_worlds(config, min(config.num_envs, config.evaluation_episodes), config.held_out, bank_seed=seed)
         callbacks.append(Evaluation(config.evaluate_every, judged, config.evaluation_episodes, seed, history, best))
     checkpoints = config.out / "checkpoints"
     callbacks.append(Checkpoints(config.checkpoint_every, history, checkpoints, config.algo, _lasting(config)))

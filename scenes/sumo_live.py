@@ -64,10 +64,6 @@ class LiveTraffic:
             found += bodies_of(name, first, np.array(rows).reshape(-1, 3), self.dt, max(since - first, 0))
         return found
 
-    def signals(self, lights: list[str]) -> list[str]:
-        """State of the signals of each of these traffic lights now, in SUMO's letters."""
-        return [self.sumo.trafficlight.getRedYellowGreenState(light) for light in lights]
-
     def _step(self) -> None:
         self.sumo.simulationStep()
         self.frame += 1

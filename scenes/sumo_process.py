@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import weakref
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from scenes.sumo_network import sumo_home
 
+_PATIENCE = 10.0  # seconds until a process that does not end is killed
 _PROGRAM = "from scenes.sumo_live import main; main()"
 
 
@@ -50,9 +52,19 @@ class SumoProcess:
         self._check()
         ours, theirs = socket.socketpair()
         with theirs:
-            self._line.send(("branch",))
-            send_handle(self._line, theirs.fileno(), None)
+            try:
+                self._line.send(("branch",))
+                send_handle(self._line, theirs.fileno(), None)
+            except BrokenPipeError as error:
+                ours.close()
+                raise SumoEndedError("the SUMO process has ended unexpectedly") from error
         return SumoProcess(Connection(ours.detach()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody is there to answer."""
+        # a process that has ended leaves an end of the line to be read, one that waits nothing
+        return self._end.alive and not self._line.poll()
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The answer of the method `request` of `scenes.sumo_live.LiveTraffic`; raises what it raised."""
@@ -92,6 +104,12 @@ def _end(line: Connection, started: subprocess.Popen[bytes] | None, user: int) -
     """Close the line, on which the process ends, and take note of its end; nothing in a process that was forked from ours."""
     if os.getpid() != user:
         return
+    with suppress(OSError), socket.socket(fileno=os.dup(line.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)  # closing is not enough while a process that was forked from ours holds the line too
     line.close()
     if started is not None:
-        started.wait()
+        try:
+            started.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -44,15 +45,18 @@ def recipe_of(scene: Scene) -> dict[str, Any] | None:
     return {"seed": int(match[1]), "seconds": scene.duration, "dt": scene.dt}
 
 
-_towns: OrderedDict[tuple[int, int], Town] = OrderedDict()
+_towns: OrderedDict[tuple[int, str, str], Town] = OrderedDict()
 
 
 def open_town(scene: Scene) -> Town:
     """The live town of a scene, one for all who drive there from this process; those used least recently are closed.
 
-    Errors as of `Town`.
+    A scene that was read again from its file has the town that it had. One whose SUMO has ended is made again. Errors as of
+    `Town`.
     """
-    key = os.getpid(), id(scene)  # a town keeps its scene, so the number stays its own
+    key = os.getpid(), scene.name, json.dumps(recipe_of(scene), sort_keys=True)
+    if key in _towns and not _towns[key].alive:
+        _towns.pop(key).close()
     if key not in _towns:
         _towns[key] = Town(scene)
     _towns.move_to_end(key)
@@ -90,6 +94,11 @@ class Town:
         process = self._at(frame).branch()
         process.ask("take", self.scene.tracks.ids[ego])
         return Drive(self.scene, self._still, ego, self._start + frame, process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether SUMO runs in all processes that wait."""
+        return all(process.alive for process in (self._root, *self._waiting.values()))
 
     def close(self) -> None:
         """End the processes; may be called again."""
@@ -176,11 +185,6 @@ class Drive:
             poses=torch.cat((moving.poses, still.poses.expand(-1, self._steps, -1))),
             valid=torch.cat((moving.valid, still.valid.expand(-1, self._steps))),
         )
-
-    def signals(self, lights: list[str]) -> list[str]:
-        """State of the signals of each of these traffic lights now, in SUMO's letters."""
-        found: list[str] = self._process.ask("signals", lights)
-        return found
 
     def close(self) -> None:
         """End the drive; may be called again."""

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from occworld_env.footprint import NO_CLASS
-from scenes.grid import CLASSES, Grid
+from scenes.grid import Grid
 
 Array = np.ndarray
 SUFFIX = ".npz"
@@ -103,12 +103,6 @@ class Episode:
         if (self.collision_class != NO_CLASS).any():
             return "collision"
         return next((name.replace("_", " ") for name in _EVENTS if getattr(self, name).any()), "time limit")
-
-    @property
-    def hit(self) -> str:
-        """Name of the class that was hit, empty for none."""
-        found = self.collision_class[self.collision_class != NO_CLASS]
-        return CLASSES[int(found[-1])] if len(found) else ""
 
 
 def _arrays() -> list[str]:

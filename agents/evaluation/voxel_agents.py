@@ -37,16 +37,6 @@ class VoxelAgent:
     cells: Array
     velocity: Array
 
-    @property
-    def centre(self) -> Array:
-        """World point (2,) in the middle of its columns."""
-        return self.cells.mean(axis=0)
-
-    @property
-    def speed(self) -> float:
-        """Metres per second."""
-        return float(np.linalg.norm(self.velocity))
-
 
 def kinds(obstacle: Array, grid: Grid) -> Array:
     """Kind of obstacle, 0 for none, of class ids (...)."""

@@ -8,10 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import gymnasium
+import torch
 
 import occworld_env
 from agents.planner import USUAL, Interface
 from models.warp import WarpWorldModel
+from occworld_env.loading import load_world_model
 from scenes.grid import MINI
 
 gymnasium.register_envs(occworld_env)
@@ -53,9 +55,16 @@ def check_worlds(names: tuple[str, ...]) -> None:
 def open_world(name: str, settings: WorldSettings, interface: Interface = USUAL) -> Any:
     """The environment of a world without Gymnasium's wrappers; one and the same in a process for the same arguments."""
     arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device, **vars(interface)}
-    warp = "warp" in (name, settings.model)
-    arguments["world_model"] = WarpWorldModel(MINI) if warp else settings.model
+    arguments["world_model"] = _rigid(settings) if "warp" in (name, settings.model) else settings.model
     return gymnasium.make(WORLDS[name], **arguments).unwrapped
+
+
+def _rigid(settings: WorldSettings) -> WarpWorldModel:
+    """The rigid baseline on the grid and clock of the world model, those of `mini` where none is named."""
+    if settings.model in (None, "warp"):
+        return WarpWorldModel(MINI)
+    model = load_world_model(settings.model, torch.device(settings.device))
+    return WarpWorldModel(model.grid, model.dt, model.chunk_frames)
 
 
 def fingerprint(settings: WorldSettings) -> dict[str, Any]:

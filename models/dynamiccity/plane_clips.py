@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.checkpoint import StoredTensors
+from models.checkpoint import StoredTensors, data_fingerprint
 from models.dynamiccity.clip_conditions import command_of, layout_of
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.hexplane import PLANES
@@ -33,7 +33,7 @@ class PlaneClips(StoredTensors):
         carried: maps of the last frame of the window before, carried along rigidly, of that shape; (M, 0) where nobody asked.
         motion: ego motion float32 (M, T, 3).
         above: what is seen from above, uint8 (M, T, X, Y): 1 for drivable, 2 for a vehicle, their sum for both.
-        vae: fingerprint of the VAE that encoded them, uint8 (M, 32).
+        stamp: fingerprint of what they were encoded from and by, uint8 (M, 32).
     """
 
     planes: Tensor
@@ -41,7 +41,7 @@ class PlaneClips(StoredTensors):
     carried: Tensor
     motion: Tensor
     above: Tensor
-    vae: Tensor
+    stamp: Tensor
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -65,9 +65,10 @@ class PlaneClips(StoredTensors):
         return Conditions(**found)
 
 
-def fingerprint(model: DynamicCityWorldModel) -> Tensor:
-    """32 bytes, uint8, that follow from what encoding a clip depends on: the VAE's weights and which frames windows share."""
+def fingerprint(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]]) -> Tensor:
+    """32 bytes, uint8, that follow from what is encoded: the data set, the VAE's weights and which frames windows share."""
     digest = hashlib.sha256(f"{model.cfg.overlap} {'carried' in model.cfg.transformer.conditions}".encode())
+    digest.update(data_fingerprint(clips).numpy().tobytes())
     for name, tensor in sorted(model.vae.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
@@ -78,7 +79,7 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
     """Encode items of a data set of clips, one at a time; the model's scale must be one."""
     device, want_carried = next(model.parameters()).device, "carried" in model.cfg.transformer.conditions
     rows: list[tuple[Tensor, ...]] = []
-    stamp = fingerprint(model)
+    stamp = fingerprint(model, clips)
     for index in indices:
         item = clips[index]
         occupancy, motion = item["occupancy"].unsqueeze(0).to(device), item["motion"].float().unsqueeze(0).to(device)
@@ -98,17 +99,17 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
 def build_plane_clips(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> PlaneClips:
     """The first `count` clips of a data set, encoded in parts that are kept in `folder`: a killed run goes on where it was.
 
-    Raises ValueError where a part in the folder was encoded by another VAE or in windows of another overlap.
+    Raises ValueError where a part in the folder was encoded by another VAE, in windows of another overlap or from other clips.
     """
     from rich.progress import track
 
     folder.mkdir(parents=True, exist_ok=True)
-    stamp, parts = fingerprint(model), []
+    stamp, parts = fingerprint(model, clips), []
     for number in track(range(math.ceil(count / PART)), description="encoding clips"):
         path, indices = folder / f"part-{number:05d}.safetensors", range(number * PART, min((number + 1) * PART, count))
         part = PlaneClips.load(path) if path.is_file() else None
-        if part is not None and not bool((part.vae == stamp).all()):
-            raise ValueError(f"{path}: was encoded by another model; choose another folder, or remove this one")
+        if part is not None and not bool((part.stamp == stamp).all()):
+            raise ValueError(f"{path}: was encoded by another model, or from other clips; choose another folder or remove it")
         if part is None or len(part) < len(indices):  # the last part of a run over fewer clips
             part = encode_windows(model, clips, indices)
             part.save(path)

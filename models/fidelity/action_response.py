@@ -12,6 +12,7 @@ from scenes.grid import Grid
 from scenes.motion import accumulate, relative
 
 SPAN = 0.5  # seconds between the two frames of a pair
+_SHIFTED, _TURNED = 0.25, math.radians(2.0)  # metres and radians by which commands differ
 
 
 def found_motion(occupancy: Tensor, motion: Tensor, grid: Grid, dt: float, pairs: int) -> tuple[Tensor, Tensor]:
@@ -40,6 +41,21 @@ def response_errors(commanded: Tensor, found: Tensor) -> Tensor:
     errors = torch.stack(motion_errors(found.flatten(0, -2), commanded.flatten(0, -2)), dim=-1).reshape(*found.shape[:-1], 2)
     errors = torch.where(found.isnan().any(-1, keepdim=True), torch.inf, errors)
     return torch.where(commanded.isnan().any(-1, keepdim=True), torch.nan, errors)
+
+
+def others_commands(commanded: Tensor) -> Tensor:
+    """For each clip the command (N, pairs, 3) of the nearest clip before it, around the end, that was commanded something else.
+
+    Something else is a quarter of a metre or two degrees apart in one pair at least. NaN where all were commanded the same.
+    """
+    found = torch.full_like(commanded, torch.nan)
+    for clip in range(len(commanded)):
+        others = commanded.roll(-clip, dims=0).flip(0)[:-1]  # the clip before first, then the one before that
+        apart = (others - commanded[clip]).abs().nan_to_num(0.0).amax(-2)
+        differs = ((apart[:, :2] > _SHIFTED).any(-1) | (apart[:, 2] > _TURNED)).nonzero()
+        if len(differs):
+            found[clip] = others[differs[0, 0]]
+    return found
 
 
 def median(errors: Tensor) -> float:

@@ -34,13 +34,19 @@ def bootstrap(
     value = statistic(*(torch.arange(size) for size in sizes))
     generator = torch.Generator().manual_seed(seed)
     drawn = [statistic(*(torch.randint(size, (size,), generator=generator) for size in sizes)) for _ in range(resamples)]
-    found = torch.tensor([sample for sample in drawn if math.isfinite(sample)], dtype=torch.float64)
+    found = torch.tensor([sample for sample in drawn if not math.isnan(sample)], dtype=torch.float64).sort().values
     if len(found) < 2 or not math.isfinite(value):
         return Estimate(value, math.nan, math.nan)
-    shift = value - found.mean() if centred else 0.0
-    tail = (1 - LEVEL) / 2
-    low, high = (found + shift).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    shift = float(value - found.mean()) if centred else 0.0
+    low, high = (_quantile(found, share) + shift for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Estimate(value, low, high)
+
+
+def _quantile(sorted_values: Tensor, share: float) -> float:
+    """Quantile between neighbours of sorted values (N,), which may be infinite."""
+    place = share * (len(sorted_values) - 1)
+    below, above = (float(sorted_values[index]) for index in (math.floor(place), math.ceil(place)))
+    return below if below == above else below + (above - below) * (place - math.floor(place))
 
 
 def halves(sources: list[str], count: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:

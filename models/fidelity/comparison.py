@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.evaluation_cells import number
-from models.fidelity.action_response import median, response_errors
+from models.fidelity.action_response import median, others_commands, response_errors
 from models.fidelity.bootstrap import RESAMPLES, Estimate, bootstrap, halves
 from models.fidelity.description import Description
 from models.fidelity.inception_score import inception_score
@@ -156,8 +156,8 @@ def _properties(clips: Description, chunk_frames: int | None) -> dict[tuple[str,
     for name in clips.posterior:
         found["inception_score", name] = (partial(_posterior, name=name), inception_score)
     for axis, name in enumerate(("response_m", "response_deg")):
-        for turn, command in enumerate(("own command", "another's command")):
-            found[name, command] = (partial(_errors, turn=turn, axis=axis), median)
+        for command in ("own command", "another's command"):
+            found[name, command] = (partial(_errors, own=command == "own command", axis=axis), median)
     for kind, name in enumerate(("static voxels", "all voxels")):
         found["change", name] = (partial(_change, kind=kind), _changed)
         if chunk_frames is not None:
@@ -182,9 +182,10 @@ def _change(clips: Description, kind: int) -> Tensor:
     return clips.change[:, :, kind]
 
 
-def _errors(clips: Description, turn: int, axis: int) -> Tensor:
-    """Errors (N, P) of the motion found in each clip against the command of the clip `turn` places before it."""
-    return response_errors(clips.commanded.roll(turn, dims=0), clips.found)[..., axis]
+def _errors(clips: Description, own: bool, axis: int) -> Tensor:
+    """Errors (N, P) of the motion found in each clip against its own command, or against one that another clip was given."""
+    commanded = clips.commanded if own else others_commands(clips.commanded)
+    return response_errors(commanded, clips.found)[..., axis]
 
 
 def _changed(counts: Tensor) -> float:

@@ -13,7 +13,7 @@ def border_transitions(transitions: int, chunk_frames: int) -> Tensor:
 
     Raises ValueError unless there are transitions of both kinds.
     """
-    border = torch.arange(1, transitions + 1) % chunk_frames == 0
+    border = torch.arange(1, transitions + 1) % max(chunk_frames, 1) == 0
     if chunk_frames < 2 or not bool(border.any()):
         raise ValueError(
             f"seams: clips of {transitions + 1} frames have no border and inside of chunks of {chunk_frames} frames to compare"

@@ -113,9 +113,25 @@ def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     """A folder that holds a run with another schedule is refused, not mixed."""
     Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4)).run()
-    again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=5))
-    with pytest.raises(ValueError, match="steps=4"):
-        again.run()
+    for told, found in (({"steps": 5}, "steps=4, .*steps=5"), ({"optimizer": "adamw"}, "optimizer='muon', .*'adamw'")):
+        settings = TrainingConfig(**{"out": tmp_path, "steps": 4} | told)
+        again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, settings)
+        with pytest.raises(ValueError, match=found):
+            again.run()
+
+
+def test_the_model_is_there_before_its_checkpoint(tmp_path: Path) -> None:
+    """Whoever is killed while the model is written makes the steps again, and the model with them."""
+    done: list[int] = []
+
+    def killed(task: torch.nn.Module) -> None:
+        raise KeyboardInterrupt
+
+    settings = TrainingConfig(tmp_path, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(Exploding(), lambda step: torch.ones(2), killed, settings).run()
+    Trainer(Exploding(), lambda step: torch.ones(2), lambda task: done.append(4), settings).run()
+    assert done == [4]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
+from collections import OrderedDict
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from models.tokenizer import TokenizerConfig
 from models.transformer import TransformerConfig
 from models.warp import WarpWorldModel
 from models.world_model import LearnedWorldModel, WorldModelConfig
+from scenes import sumo_town
 from scenes.grid import CLASS_ID, MINI
 from scenes.render import render
 from scenes.scene import Scene
@@ -168,7 +170,8 @@ def test_tokens_are_those_of_a_named_world_model(scene: Scene) -> None:
 
 
 def test_without_sumo_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = make([load_scene(TOWN)])  # not the one whose live town is open already
+    env = make([load_scene(TOWN)])
+    monkeypatch.setattr(sumo_town, "_towns", OrderedDict())  # its live town may be open already
     monkeypatch.setitem(sys.modules, "sumo", None)
     with pytest.raises(ImportError, match=r"occsora-gym\[sumo\].*dynamics='replay'"):
         env.reset(seed=0)

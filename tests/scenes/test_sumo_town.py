@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +21,7 @@ from scenes.scene_file import load_scene, save_scene
 from scenes.sumo import make_scene
 from scenes.sumo_generate import generate_network
 from scenes.sumo_process import SumoEndedError
-from scenes.sumo_town import Drive, Town, recipe_of
+from scenes.sumo_town import Drive, Town, open_town, recipe_of
 from scenes.sumo_traffic import Demand
 
 pytest.importorskip("libsumo")
@@ -39,6 +42,33 @@ def town(bundled: Scene) -> Iterator[Town]:
     town = Town(bundled)
     yield town
     town.close()
+
+
+def test_a_scene_read_again_has_the_town_that_it_had(bundled: Scene) -> None:
+    first = open_town(bundled)
+    assert open_town(load_scene(DATA / "sumo-0040.scene")) is first
+    first.close()
+    assert not first.alive
+    again = open_town(bundled)
+    assert again is not first
+    assert again.alive
+    again.close()
+
+
+def test_a_town_closes_beside_forks_of_its_process(bundled: Scene) -> None:
+    """A worker that was forked from ours holds SUMO's line too; nobody waits for it."""
+    town = Town(bundled)
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        begin = time.monotonic()
+        town.close()
+        assert time.monotonic() - begin < 5
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def follower(scene: Scene) -> tuple[int, int, float]:

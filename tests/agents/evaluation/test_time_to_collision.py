@@ -80,7 +80,7 @@ def test_neighbours_of_one_kind_stay_what_they_are(drive_straight: Make) -> None
     queue = tuple(("car", x, 3.0, 0.0, 0.0, 4.8, 2.4) for x in (6.0, 12.4, 18.8))
     agents = agents_at(drive_straight(speed=8.0, agents=queue), 5)
     assert len(agents) == 3
-    assert all(agent.speed == 0.0 for agent in agents)
+    assert not any(agent.velocity.any() for agent in agents)
 
 
 def test_least_over_an_episode(drive_straight: Make) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from models.fidelity.action_response import found_motion, median, response_errors
+from models.fidelity.action_response import found_motion, median, others_commands, response_errors
 from scenes.clip import Clip
 from scenes.grid import Grid
 
@@ -38,3 +38,14 @@ def test_the_median_counts_failures_and_leaves_out_what_is_unknown() -> None:
     assert median(torch.tensor([1.0, math.inf, math.inf])) == math.inf
     assert median(torch.tensor([1.0, 3.0, math.nan])) == 2
     assert math.isnan(median(torch.tensor([math.nan])))
+
+
+def test_another_command_is_another() -> None:
+    """The clip before, around the end, unless it was told the same; nothing where all were told the same."""
+    straight, left, right = (
+        torch.tensor([[4.0, 0.0, turn], [4.0, 0.0, turn]], dtype=torch.float64) for turn in (0.0, 0.2, -0.2)
+    )
+    commanded = torch.stack((straight, straight, left, left, right))
+    expected = torch.stack((right, right, straight, straight, left))
+    assert torch.equal(others_commands(commanded), expected)
+    assert others_commands(commanded[:2]).isnan().all()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.fidelity.action_response import median
 from models.fidelity.bootstrap import bootstrap, halves
 
 
@@ -45,3 +47,10 @@ def test_halves_are_of_one_size_and_share_no_clip_and_no_source(towns: list[int]
         assert len(first) >= len(sources) // 4
         if len(set(sources)) >= 4 and max(map(sources.count, sources)) <= len(sources) / 2:
             assert not {sources[i] for i in first} & {sources[i] for i in second}
+
+
+def test_failures_widen_the_interval_to_infinity() -> None:
+    """Nine clips of twenty without an answer: the median is known, and the interval says that it might be none."""
+    errors = torch.tensor([0.3] * 11 + [math.inf] * 9)
+    found = bootstrap(lambda pick: median(errors[pick]), (20,))
+    assert (found.value, found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.3), math.inf)

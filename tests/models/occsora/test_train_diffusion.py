@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from models.diffusion_sampling import SamplerConfig
 from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
@@ -32,17 +33,21 @@ def test_cached_latents_are_those_of_the_tokenizer() -> None:
 
 
 def test_cache_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Parts that are there are not encoded again, and those of another tokenizer are refused."""
+    """Parts that are there are not encoded again; those of another tokenizer or of other clips are refused."""
     tokenizer, clips = StandInTokenizer(), Clips()
-    whole = build_latent_clips(tokenizer, clips, 40, tmp_path)
-    assert clips.read == len(whole) == 40
+    assert len(build_latent_clips(tokenizer, clips, 20, tmp_path)) == 20
+    whole = build_latent_clips(tokenizer, clips, 40, tmp_path)  # the part that was cut short is made again
+    assert torch.equal(whole.codes, encode_clips(tokenizer, clips, range(40)).codes)
+    clips.read = 0
     (tmp_path / "part-00001.safetensors").unlink()
     again = build_latent_clips(tokenizer, clips, 40, tmp_path)
-    assert clips.read == 40 + 16
+    assert clips.read == 16 + 2  # twice the first one, to know the clips by
     assert torch.equal(whole.codes, again.codes)
     assert torch.equal(whole.motion, again.motion)
     with pytest.raises(ValueError, match=r"part-00000.*another tokenizer"):
         build_latent_clips(StandInTokenizer(seed=1), clips, 40, tmp_path)
+    with pytest.raises(ValueError, match=r"part-00000.*from other clips"):
+        build_latent_clips(tokenizer, Subset(clips, range(1, 64)), 40, tmp_path)
 
 
 def test_other_files_are_no_cache(tmp_path: Path) -> None:
