@@ -48,19 +48,20 @@ from models.occsora.transformer import SIZES, ClipTransformer
 from scenes.scene import Scene
 
 REBUILT = 16  # held-out clips, at most, that each kept tokenizer rebuilds
-_FREE = ("scenes", "held_out", "out", "threads", "json")  # settings that a run may go on with others of
+_FREE = ("scenes", "held_out", "out", "threads", "json")  # settings that a run may go on with others of: the towns count
 
 
 class Stages:
     """What was done, in a folder of one JSON file a stage: a stage that has its file is read, not done again.
 
-    Raises ValueError where the folder was begun with other settings.
+    Raises ValueError where the folder was begun with other settings or other towns.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, towns: list[str]) -> None:
+        """towns: names of all that is trained and measured on."""
         self.folder = config.out / "stages"
         self.folder.mkdir(parents=True, exist_ok=True)
-        asked = {name: value for name, value in settings(config).items() if name not in _FREE}
+        asked = {name: value for name, value in settings(config).items() if name not in _FREE} | {"towns": towns}
         kept = self.run("settings", lambda: asked)
         changed = {name: f"{kept.get(name)} then, {value} now" for name, value in asked.items() if kept.get(name) != value}
         if changed:
@@ -152,8 +153,8 @@ def fewest_steps(samplers: tuple[str, ...], farther: dict[str, Any]) -> dict[str
 
 def measure(config: Config) -> dict[str, Any]:
     """Everything, as a dict that JSON can hold."""
-    stages = Stages(config)
     scenes, held_out = load_towns(config)
+    stages = Stages(config, sorted(scene.source for scene in (*scenes, *held_out)))
     plan = stages.run("plan", lambda: make_plan(config))
     tokenizers = Tokenizers(config, stages, scenes, held_out, plan["tokenizer"])
     found = {config.preset: tokenizers.trained(config.preset), "class frequency": tokenizers.class_frequency()}

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from occsora_mechanisms_plan import Config, clips_of
+from occsora_mechanisms_plan import Config, clips_of, sampler_of
 from torch import Tensor
 
 from models.checkpoint import read_tensors, write_tensors
-from models.diffusion_sampling import SamplerConfig
 from models.evaluation_cells import number
 from models.fidelity.bootstrap import bootstrap
 from models.fidelity.comparison import compare
@@ -137,8 +136,7 @@ class Sets:
         """Clips of a diffusion model from the trajectories; the seed of a clip is its place."""
         variant, sampler = name.split(", ")
         model = load_diffusion(self.config.out / variant)
-        kind, steps = sampler.split("-")
-        settings = SamplerConfig(kind, int(steps), limit=model.cfg.largest)  # type: ignore[arg-type]
+        settings = replace(sampler_of(sampler), limit=model.cfg.largest)
         folder = self.config.out / "samples" / _plain(name)
         folder.mkdir(parents=True, exist_ok=True)
         for first in range(0, self.count, _BATCH):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from models.diffusion_sampling import SamplerConfig
 from models.fidelity.bootstrap import RESAMPLES
 from models.fidelity.train_features import VoxelTask, batch_of
 from models.fidelity.voxel_network import VoxelNetwork, VoxelNetworkConfig
@@ -85,6 +86,8 @@ class Config:
     """File for all figures."""
 
     def __post_init__(self) -> None:
+        for name in self.samplers:
+            sampler_of(name)
         if self.variant_sampler not in self.samplers:
             raise ValueError(f"--variant-sampler: expected one of --samplers {self.samplers}, found {self.variant_sampler!r}")
         if self.transformer not in SIZES:
@@ -92,6 +95,14 @@ class Config:
         both = [occsora_preset(name) for name in (self.preset, self.lean)]
         if any((one.grid, one.frames, one.dt) != (both[0].grid, both[0].frames, both[0].dt) for one in both):
             raise ValueError(f"--lean: {self.lean} is for other clips than {self.preset}")
+
+
+def sampler_of(name: str) -> SamplerConfig:
+    """The sampler of a name such as "ddim-20"; ValueError where it is none."""
+    kind, _, steps = name.partition("-")
+    if kind not in ("ddpm", "ddim") or not steps.isdigit() or not 1 <= int(steps) <= 1000:
+        raise ValueError(f"--samplers: expected ddpm-STEPS or ddim-STEPS with 1 to 1000 steps, found {name!r}")
+    return SamplerConfig(kind, int(steps))  # type: ignore[arg-type]
 
 
 def load_towns(config: Config) -> tuple[list[Scene], list[Scene]]:

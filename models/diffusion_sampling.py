@@ -26,8 +26,8 @@ class SamplerConfig:
         steps: calls of the network, 1 to those of the whole schedule.
         eta: how much of a step's noise DDIM draws anew, 0 to 1: 0 draws none, 1 as much as q(x[t-1] | x[t], x[0]) has.
         limit: largest size of an element of predicted data, None for no limit.
-        rate: share of the steps that are taken, from the noisiest on; below 1 the sample is left noisy ("denoising rate" in
-            table 4 of OccSora).
+        rate: share of the steps that are taken, one at least, from the noisiest on; below 1 the sample stays noisy ("denoising
+            rate" in table 4 of OccSora).
         resamplings: how often each step is gone over where parts are known (RePaint, arXiv 2201.09865); 1 only replaces them.
     """
 
@@ -129,7 +129,7 @@ class _Run(NamedTuple):
     def schedule(self) -> Iterator[tuple[int, bool]]:
         """Steps from the noisiest to the last that is taken, and whether each is gone over again, as known parts ask for."""
         count = len(self.process)
-        for index in reversed(range(count - round(self.cfg.rate * count), count)):
+        for index in reversed(range(count - max(round(self.cfg.rate * count), 1), count)):
             for turn in range(self.cfg.resamplings if self.known is not None and index else 1):
                 yield index, turn > 0
 

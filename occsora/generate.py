@@ -40,6 +40,8 @@ class Generate(ConditionOptions):
     """Denoising steps, for models that make whole clips; by default those of the model."""
     sampler: Literal["ddpm", "ddim"] | None = None
     """How such models sample; by default as the model says."""
+    rate: float | None = None
+    """Share of these steps that are taken, from the noisiest on (table 4 of OccSora's paper); below 1 the clips stay noisy."""
     guidance: float | None = None
     """Scale of classifier-free guidance of such models; 1 is none."""
     file_dt: float | None = None
@@ -104,7 +106,7 @@ def prepared_model(config: Generate) -> WorldModel:
     model = from_pretrained(config.model or config.preset or "mini", device)
     if type(model).generate is WorldModel.generate:
         raise ValueError(f"--model: a {type(model).__name__} needs a history and cannot generate from a trajectory alone")
-    asked = {name: value for name in ("steps", "sampler", "guidance") if (value := getattr(config, name)) is not None}
+    asked = {name: value for name in ("steps", "sampler", "rate", "guidance") if (value := getattr(config, name)) is not None}
     if not asked:
         return model
     cfg: Any = getattr(model, "cfg", None)
@@ -113,7 +115,8 @@ def prepared_model(config: Generate) -> WorldModel:
         raise ValueError(
             f"{named}: for models that make whole clips; {config.model or config.preset or 'mini'} goes on chunk by chunk"
         )
-    sampler = replace(cfg.sampler, kind=config.sampler or cfg.sampler.kind, steps=config.steps or cfg.sampler.steps)
+    changes = {"kind": config.sampler, "steps": config.steps, "rate": config.rate}
+    sampler = replace(cfg.sampler, **{name: value for name, value in changes.items() if value is not None})
     guidance = cfg.guidance if config.guidance is None else config.guidance
     model.cfg = replace(cfg, sampler=sampler, guidance=guidance)  # type: ignore[assignment]
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from occsora.training_options import ClipOptions
 
@@ -24,6 +25,9 @@ class Config(ClipOptions):
     """Chunks in a training sequence of mini and base: two to three times the attention window."""
     withheld: float = 0.1
     """Share of samples that do not learn of their trajectory, or other conditions, for guidance in the presets of clips."""
+    full_from: int | None = None
+    """Step from which on OccSora's presets minimise the whole variational bound, the paper's second stage; by default they
+    minimise the noise's error, with the bound for the variance, to the end, as the release does."""
 
 
 COMMAND = Config
@@ -50,6 +54,7 @@ def _train_on_chunks(config: Config) -> object:
     from models.training import TrainingConfig
 
     size = preset(config.preset)
+    _refuse_bound(config)
     if config.flow is None:
         raise ValueError(f"--flow: preset {config.preset!r} needs a trained agent flow (occsora train-agent-flow)")
     scenes, device = config.load_scenes(), config.rendering_device()
@@ -71,7 +76,8 @@ def _train_on_clips(config: Config) -> object:
     training = config.training(preset.diffusion_training(config.out))
     sequences = preset.sequences if config.sequences is None else config.sequences
     clips = config.load_clips(preset.clips.grid, preset.clips.dt, preset.clips.frames)
-    return train_world_model(clips, tokenizer, preset, training, sequences=sequences, withheld=config.withheld)
+    shares: dict[str, Any] = {"withheld": config.withheld, "full_from": config.full_from}
+    return train_world_model(clips, tokenizer, preset, training, sequences=sequences, **shares)
 
 
 def _train_on_planes(config: Config) -> object:
@@ -81,6 +87,7 @@ def _train_on_planes(config: Config) -> object:
 
     world = replace(dynamiccity_preset(config.preset), withheld=config.withheld)
     _refuse_chunk_options(config)
+    _refuse_bound(config)
     vae = load_vae(config.tokenizer, config.rendering_device())
     if (vae.grid, vae.cfg) != (world.grid, world.vae):
         expected = f"the VAE of the preset, {world.vae} on {world.grid.shape}"
@@ -89,6 +96,11 @@ def _train_on_planes(config: Config) -> object:
     training = config.training(diffusion_training(config.preset, config.out))
     count = sequences(config.preset) if config.sequences is None else config.sequences
     return train_diffusion(clips, vae, world, training, count=count)
+
+
+def _refuse_bound(config: Config) -> None:
+    if config.full_from is not None:
+        raise ValueError(f"--full-from: is for OccSora's presets, found preset {config.preset!r}")
 
 
 def _refuse_chunk_options(config: Config) -> None:

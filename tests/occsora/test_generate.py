@@ -78,8 +78,8 @@ def test_a_model_of_chunks_generates_too(tmp_path: Path) -> None:
 
 
 def test_the_sampler_is_the_one_asked_for(clip_model: Path) -> None:
-    model = generate.prepared_model(Generate(model=str(clip_model), sampler="ddpm", steps=7, guidance=2.0))
-    assert model.cfg.sampler == SamplerConfig("ddpm", steps=7, limit=2.0)  # type: ignore[attr-defined]
+    model = generate.prepared_model(Generate(model=str(clip_model), sampler="ddpm", steps=7, rate=0.5, guidance=2.0))
+    assert model.cfg.sampler == SamplerConfig("ddpm", steps=7, limit=2.0, rate=0.5)  # type: ignore[attr-defined]
     assert model.cfg.guidance == 2.0  # type: ignore[attr-defined]
 
 
