@@ -244,7 +244,8 @@ def _box(region: tuple[str, ...]) -> Box:
             numbers = (float(low) if low else None, float(high) if high else None)
         except ValueError:
             colon = ""
-        if axis not in ("frames", "x", "y", "z") or not colon:
-            raise ValueError(f"--region: expected frames=A:B, x=A:B, y=A:B or z=A:B, found {entry!r}")
+        if axis not in ("frames", "x", "y", "z") or not colon or axis in found:
+            expected = "frames=A:B, x=A:B, y=A:B or z=A:B, each once"
+            raise ValueError(f"--region: expected {expected}, found {' '.join(region)!r}")
         found[axis] = numbers
     return Box(**found)

@@ -121,6 +121,7 @@ def test_a_larger_scene_is_stored_and_drawn_on_its_grid(world: Path, tmp_path: P
             "train-world-model --preset dynamiccity-small --tokenizer TOKENIZER --scenes SCENES",
         ),
         (["--region", "x=0:"], "--region: goes with --condition inpaint:STORE"),
+        (["--condition", "inpaint:RIDES", "--region", "x=0:5", "x=9:"], "each once, found 'x=0:5 x=9:'"),
         (
             ["--model", "mini", "--condition", "command:left"],
             "a LearnedWorldModel is told of a trajectory alone, found 'command",
