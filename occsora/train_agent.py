@@ -39,7 +39,7 @@ class TrainAgent:
     world: Literal["dream", "reference"] = "dream"
     """Where it learns: in the world model, or with true dynamics."""
     steps: int = 4096
-    """Environment steps in all worlds together, those before --resume included. With --imitate it may be 0: imitate and no more."""
+    """Environment steps in all worlds together, those before --resume included; with --imitate it may be 0."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
     num_envs: int = 4
