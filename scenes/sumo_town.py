@@ -26,7 +26,7 @@ from scenes.sumo_tracks import make_tracks
 from scenes.sumo_traffic import KINDS, Demand, write_demand
 
 # Towns of this process, and moments of each at which a SUMO process waits to be branched from. A waiting process takes about
-# 22 MiB; to make a town again takes seconds, which a training on a few dozen towns would spend at every other reset.
+# 22 MiB; to make a town again takes seconds, which a training on a few dozen towns would spend again and again.
 KEPT_TOWNS, KEPT = 48, 4
 _TOLERANCE = 0.05  # metres between a recorded vehicle and the same one in the town that was made again
 _STILL = ("parked", "standing")  # first words of the names of those whom SUMO does not know

@@ -50,7 +50,7 @@ def vae_training(name: str, out: Path) -> TrainingConfig:
 
 
 def diffusion_training(name: str, out: Path) -> TrainingConfig:
-    """The release's recipe of the transformer, with steps of ours; for a small one one that fits a short training."""
+    """The release's recipe of the transformer, with steps of ours; for the small ones a short one."""
     if not _small(name):
         return release_training(out, steps=300_000, save_every=2000)
     return TrainingConfig(out, steps=5000, batch_size=8, learning_rate=1e-2, weight_decay=0.0, ema_decay=0.999, save_every=500)

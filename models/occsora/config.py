@@ -125,7 +125,7 @@ PRESETS = {
     "occsora-small": OccSoraPreset(_SMALL, MINI),
     "occsora-small-16x8x24x24": OccSoraPreset(replace(_SMALL, strides=(4, 4, 4)), MINI),
     "occsora-lean-small": OccSoraPreset(_LEAN_SMALL, MINI),
-    # 19 m around the car for 8 s, at the strides of the second and third: an eighth of the voxels, for a dozen clips a step
+    # 19 m around the car for 8 s, an eighth of the voxels, at the strides of table 3's 128 x 8 x 50 x 50
     "occsora-near": OccSoraPreset(replace(_SMALL, strides=(4, 4, 4)), NEAR, frames=16),
     "occsora-lean-near": OccSoraPreset(_LEAN_NEAR, NEAR, frames=16),
 }
