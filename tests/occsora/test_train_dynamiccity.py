@@ -87,7 +87,11 @@ def test_two_commands_make_a_world_model(source: str, scenes: str, store: str, t
         ("train-tokenizer", ["--preset", "huge"], "'dynamiccity-small'"),
         ("train-agent-flow", ["--preset", "occsora"], "--preset: expected one of ['mini', 'base'], which have an agent flow"),
         ("train-world-model", ["--tokenizer", "V", "--flow", "F", "--scenes", "S"], "knows no such thing"),
-        ("train-world-model", ["--tokenizer", "V", "--full-from", "9", "--scenes", "S"], "--full-from: is for OccSora's presets"),
+        (
+            "train-world-model",
+            ["--tokenizer", "V", "--full-from", "9", "--scenes", "S"],
+            "--full-from: is for OccSora's presets",
+        ),
         ("train-world-model", ["--tokenizer", "V", "--scenes", "S"], "--tokenizer: expected the VAE of the preset"),
     ],
 )
