@@ -8,8 +8,8 @@ from rich.table import Table
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """Reconstruction over the training, distances of all sets, and number of denoising steps."""
-    return [_reconstruction_table(result), _sets_table(result), _farther_table(result)]
+    """Reconstruction over the training, error of the noise, distances of all sets, and number of denoising steps."""
+    return [_reconstruction_table(result), _noise_table(result["noise"]), _sets_table(result), _farther_table(result)]
 
 
 def _reconstruction_table(result: dict[str, Any]) -> Table:
@@ -23,6 +23,18 @@ def _reconstruction_table(result: dict[str, Any]) -> Table:
         table.add_row(str(moments[0]["step"]), *cells)
     common = found["class frequency"]
     table.add_row("class frequency", f"{_percent(common['miou'])} / {_percent(common['iou'])}")
+    return table
+
+
+def _noise_table(noise: dict[str, Any]) -> Table:
+    bands = list(noise["errors"]["full"])
+    title = f"Mean squared error of the noise in {noise['clips']} held-out clips, by denoising steps; thousandths"
+    table = Table("model", *bands, title=title)
+    for name, errors in noise["errors"].items():
+        table.add_row(name, *(_interval(_thousandths(errors[band])) for band in bands))
+    table.add_section()
+    for name, more in noise["farther"].items():
+        table.add_row(f"{name}, more than full", *(_interval(_thousandths(more[band])) for band in bands))
     return table
 
 
@@ -58,6 +70,10 @@ def _farther_table(result: dict[str, Any]) -> Table:
 def _interval(estimate: dict[str, float | None]) -> str:
     value, low, high = (_number(estimate[name]) for name in ("value", "low", "high"))
     return value if low == "-" else f"{value} ({low} to {high})"
+
+
+def _thousandths(estimate: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else 1000 * value for name, value in estimate.items()}
 
 
 def _number(value: float | None) -> str:

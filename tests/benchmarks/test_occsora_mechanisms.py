@@ -71,13 +71,35 @@ def test_from_scenes_to_figures(config: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert distance["shuffled frames"] == pytest.approx(distance["true"], rel=1e-4), "the same frames"
     assert result["farther"]["noise"]["than"] == "full, ddpm-3"
     assert set(result["fewest_steps"].values()) <= set(config.samplers)
-    assert [len(table.rows) for table in tables(result)] == [3, len(sets) + 1, len(result["farther"]) + 1]
+    noise = result["noise"]
+    assert noise["clips"] == 24
+    assert set(noise["farther"]) == {"another's trajectory", "without-trajectory", "without-time-step"}
+    assert noise["errors"]["full"]["all"]["value"] == pytest.approx(1.0, abs=0.1), "a fresh model says nothing"
+    assert [len(table.rows) for table in tables(result)] == [3, 7, len(sets) + 1, len(result["farther"]) + 1]
 
     monkeypatch.setattr(occsora_mechanisms, "make_plan", None)
     again = occsora_mechanisms.measure(config)
     assert again["sets"] == sets
     with pytest.raises(ValueError, match=r"--out.*seed.*0 then, 1 now"):
         occsora_mechanisms.measure(replace(config, seed=1))
+
+
+def test_noise_errors_are_those_of_the_training(config: Any) -> None:
+    """Weighed by band, the errors of all steps come out again; clips of noise alone are judged by what the model answers."""
+    from occsora_mechanisms_noise import BANDS, _by_band, noise_errors
+
+    from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
+
+    torch.manual_seed(0)
+    model = ClipDiffusion(ClipDiffusionConfig(4, (1, 2, 2), 4, 0.5, 1.0, 3.0, SIZES["tiny"]))
+    latents, trajectory = torch.randn(20, 4, 1, 2, 2), torch.randn(20, 4, 2)
+    errors = noise_errors(model, latents, trajectory, seed=0)
+    assert errors.shape == (20, 20)
+    assert errors.mean() == pytest.approx(1.0, abs=0.15), "a fresh model answers zero, and noise has variance one"
+    bands = _by_band(config, errors)
+    weighed = sum(bands[f"{low}-{high - 1}"]["value"] * (high - low) / 1000 for low, high in BANDS)
+    assert weighed == pytest.approx(bands["all"]["value"], rel=1e-5)
+    assert bands["all"]["low"] <= bands["all"]["value"] <= bands["all"]["high"]
 
 
 def _frechet(comparison: dict[str, Any], of: str) -> float:
