@@ -30,7 +30,6 @@ from occsora_mechanisms_noise import compare_noise_errors
 from occsora_mechanisms_plan import Config, clips_of, load_towns, make_plan
 from occsora_mechanisms_tables import tables
 from occsora_mechanisms_training import (
-    VARIANTS,
     class_frequency,
     encode_training_clips,
     reconstruction,
@@ -126,7 +125,7 @@ def train_diffusion_models(config: Config, stages: Stages, scenes: list[Scene], 
     """The variants of the diffusion model, on the latents of the trained tokenizer."""
     tokenizer = load_tokenizer(config.out / config.preset)
     found = {"latents": stages.run("encode", lambda: encode_training_clips(config, tokenizer, scenes))}
-    for name in VARIANTS:
+    for name in config.variants:
         found[name] = stages.run(f"train {name}", partial(train_variant, config, name, tokenizer, scenes, steps))
     return found
 
@@ -135,7 +134,7 @@ def compare_sets(config: Config, stages: Stages, sets: Sets) -> dict[str, Any]:
     """All sets against the reference, and how much farther some are from it than others."""
     yardstick, beside = f"full, {config.samplers[0]}", f"full, {config.variant_sampler}"
     samplers = [f"full, {sampler}" for sampler in config.samplers]
-    variants = [f"{variant}, {config.variant_sampler}" for variant in VARIANTS if variant != "full"]
+    variants = [f"{variant}, {config.variant_sampler}" for variant in config.variants if variant != "full"]
     pairs = [(name, yardstick) for name in samplers[1:]] + [(name, beside) for name in variants]
     pairs += [(name, yardstick) for name in DISTURBED]
     found = {name: stages.run(f"compare {name}", partial(sets.compared, name)) for name in (*DISTURBED, *samplers, *variants)}

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from occsora_mechanisms_plan import Config, clips_of
-from occsora_mechanisms_training import VARIANTS
 from torch import Tensor
 
 from models.evaluation_cells import number
@@ -36,7 +35,7 @@ def compare_noise_errors(config: Config, held_out: list[Scene]) -> dict[str, Any
     cache = encode_clips(load_tokenizer(config.out / config.preset), clips, range(3 * config.clips))
     latents, trajectory = cache.latents(torch.arange(len(cache))), trajectory_from_motion(cache.motion)
     found = {}
-    for name in VARIANTS:
+    for name in config.variants:
         model = load_diffusion(config.out / name)
         found[name] = noise_errors(model, latents, trajectory, config.seed)
         if name == "full":

@@ -24,6 +24,11 @@ from scenes.dataset import SceneClips, split
 from scenes.scene import Scene
 from scenes.scene_file import load_scenes
 
+VARIANTS: dict[str, dict[str, bool]] = {
+    "full": {},
+    "without-trajectory": {"trajectory": False},
+    "without-time-step": {"timestep_embedding": False},
+}  # of the transformer: the switches of the paper's table 3
 FEATURE_FRAMES, FEATURE_BATCH = 8, 2  # of the clips that the feature extractor is trained on
 _TIMED = 4  # training steps whose time is taken, after one to warm up
 
@@ -42,8 +47,10 @@ class Config:
     """Tokenizer of the paper's structure, of models/occsora/config.py."""
     lean: str = "occsora-lean-near"
     """Tokenizer that learns from the same clips in as many steps."""
-    transformer: str = "small"
+    transformer: str = "wide"
     """Size of the diffusion transformer, of models/occsora/transformer.py."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Diffusion models: "full" first, and what is taken from the others."""
     features: Literal["voxels", "random"] = "voxels"
     """Feature extractor of the distances: trained here, or random weights of a fixed seed."""
     tokenizer_minutes: float = 24.0
@@ -62,13 +69,15 @@ class Config:
     """Clips a step of a tokenizer."""
     diffusion_batch: int = 8
     """Clips a step of a diffusion model."""
+    diffusion_rate: float = 6e-3
+    """Peak learning rate of the diffusion models."""
     columns: int = 1 << 14
     """Voxel columns of a batch at which the losses of the classes are taken."""
     revive: bool = True
     """Move codes that nothing falls to onto vectors of the batch; the release does not."""
     points: int = 6
     """Moments of each tokenizer's training at which it rebuilds held-out clips."""
-    encoded: int = 512
+    encoded: int = 2048
     """Training clips that the diffusion models draw from."""
     clips: int = 32
     """Held-out clips whose trajectories are generated from; twice as many others are what all sets are compared with."""
@@ -90,6 +99,8 @@ class Config:
             sampler_of(name)
         if self.variant_sampler not in self.samplers:
             raise ValueError(f"--variant-sampler: expected one of --samplers {self.samplers}, found {self.variant_sampler!r}")
+        if self.variants[:1] != ("full",) or not set(self.variants) <= set(VARIANTS):
+            raise ValueError(f"--variants: expected full, then some of {list(VARIANTS)[1:]}, found {list(self.variants)}")
         if self.transformer not in SIZES:
             raise ValueError(f"--transformer: expected one of {list(SIZES)}, found {self.transformer!r}")
         both = [occsora_preset(name) for name in (self.preset, self.lean)]

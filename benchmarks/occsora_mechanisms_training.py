@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from occsora_mechanisms_plan import FEATURE_BATCH, FEATURE_FRAMES, Config, clips_of
+from occsora_mechanisms_plan import FEATURE_BATCH, FEATURE_FRAMES, VARIANTS, Config, clips_of
 from torch import Tensor
 
 from models.fidelity.reconstruction import ReconstructionTally, commonest_classes
@@ -27,11 +27,6 @@ from models.train_tokenizer import perplexity
 from models.training import TrainingConfig
 from scenes.scene import Scene
 
-VARIANTS: dict[str, dict[str, bool]] = {
-    "full": {},
-    "without-trajectory": {"trajectory": False},
-    "without-time-step": {"timestep_embedding": False},
-}  # of the transformer: the switches of the paper's table 3
 _COUNTED = 64  # training clips that the class-frequency baseline counts
 
 
@@ -96,7 +91,7 @@ def train_variant(config: Config, name: str, tokenizer: OccSoraTokenizer, scenes
         out,
         steps=steps,
         batch_size=config.diffusion_batch,
-        learning_rate=1e-2,
+        learning_rate=config.diffusion_rate,
         weight_decay=0.0,
         warmup=min(100, steps // 10 + 1),
         save_every=-(-steps // 4),

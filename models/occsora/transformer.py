@@ -44,6 +44,8 @@ SIZES = {
     "lean": ClipTransformerConfig(DiTConfig(heads=4)),
     # the same structure for two CPU cores, heads of 16 as well: for latents such as 16 x 4 x 12 x 12
     "small": ClipTransformerConfig(DiTConfig(width=64, depth=6, heads=4)),
+    # fewer blocks of twice the width, heads of 32: a third dearer, and a trajectory counts for more after as long a training
+    "wide": ClipTransformerConfig(DiTConfig(width=128, depth=4, heads=4)),
 }
 
 
