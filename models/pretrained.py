@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from models.agent_flow import AgentFlow, AgentFlowConfig
-from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.checkpoint import from_plain, half_floats
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
 from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.interface import WorldModel
+from models.model_folder import CONFIG, WEIGHTS, kind_of, read_config, read_weights, write_model
 from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
 from models.tokenizer import ChunkTokenizer, TokenizerConfig
 from models.world_model import LearnedWorldModel, WorldModelConfig
@@ -26,17 +27,13 @@ WORLD_MODELS: dict[str, tuple[Callable[[Any], WorldModel], type]] = {
     "occsora": (OccSoraWorldModel, OccSoraConfig),
     "dynamiccity": (DynamicCityWorldModel, DynamicCityConfig),
 }
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_pretrained(model: WorldModel | ChunkTokenizer | AgentFlow, folder: Path | str, *, half: bool = False) -> None:
     """Write config and weights of a world model, or of a chunk tokenizer or flow alone; `half` stores floats in 16 bits."""
     kind, config = _described(model)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
-    write_tensors(folder / WEIGHTS, half_floats(tensors) if half else tensors)
-    write_json(folder / CONFIG, {"kind": kind, "config": config})
+    write_model(folder, kind, config, half_floats(tensors) if half else tensors)
 
 
 def _described(model: WorldModel | ChunkTokenizer | AgentFlow) -> tuple[str, dict[str, Any]]:
@@ -58,13 +55,9 @@ def from_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Wor
     Raises ValueError where the folder holds something else, such as a tokenizer alone.
     """
     folder = find_pretrained(name)
-    where, kind = str(folder / CONFIG), read_json(folder / CONFIG).get("kind")
-    if kind not in WORLD_MODELS:
-        raise ValueError(f"{where}: expected a world model of kind {list(WORLD_MODELS)}, found kind {kind!r}")
-    build, config = WORLD_MODELS[kind]
-    model = build(from_plain(config, _config(folder, kind), where))
-    load_weights(model, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return model.eval().requires_grad_(False).to(device)
+    kind, config = read_config(folder, *WORLD_MODELS)
+    build, settings = WORLD_MODELS[kind]
+    return read_weights(build(from_plain(settings, config, str(folder / CONFIG))), folder, device)
 
 
 def load_learned(name: str | Path, device: torch.device | str = "cpu") -> LearnedWorldModel:
@@ -78,27 +71,21 @@ def load_learned(name: str | Path, device: torch.device | str = "cpu") -> Learne
 def load_tokenizer(name: str | Path, device: torch.device | str = "cpu") -> ChunkTokenizer:
     """Tokenizer from a folder written by `occsora train-tokenizer`, or the one inside a world model."""
     folder = find_pretrained(name)
-    if read_json(folder / CONFIG).get("kind") == "world_model":
+    if kind_of(folder) == "world_model":
         return load_learned(folder, device).tokenizer
-    config = _config(folder, "tokenizer")
-    where = str(folder / CONFIG)
-    grid, cfg = from_plain(Grid, config["grid"], where), from_plain(TokenizerConfig, config["tokenizer"], where)
-    tokenizer = ChunkTokenizer(grid, cfg)
-    load_weights(tokenizer, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return tokenizer.eval().requires_grad_(False).to(device)
+    (_, config), where = read_config(folder, "tokenizer"), str(folder / CONFIG)
+    grid, cfg = from_plain(Grid, config.get("grid"), where), from_plain(TokenizerConfig, config.get("tokenizer"), where)
+    return read_weights(ChunkTokenizer(grid, cfg), folder, device)
 
 
 def load_agent_flow(name: str | Path, device: torch.device | str = "cpu") -> AgentFlow:
     """Agent flow from a folder written by `occsora train-agent-flow`, or the one inside a world model."""
     folder = find_pretrained(name)
-    if read_json(folder / CONFIG).get("kind") == "world_model":
+    if kind_of(folder) == "world_model":
         return load_learned(folder, device).flow
-    config = _config(folder, "agent_flow")
-    where = str(folder / CONFIG)
-    grid, cfg = from_plain(Grid, config["grid"], where), from_plain(AgentFlowConfig, config["flow"], where)
-    flow = AgentFlow(grid, int(config["chunk_frames"]), cfg)
-    load_weights(flow, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return flow.eval().requires_grad_(False).to(device)
+    (_, config), where = read_config(folder, "agent_flow"), str(folder / CONFIG)
+    grid, cfg = from_plain(Grid, config.get("grid"), where), from_plain(AgentFlowConfig, config.get("flow"), where)
+    return read_weights(AgentFlow(grid, int(config["chunk_frames"]), cfg), folder, device)
 
 
 def find_pretrained(name: str | Path) -> Path:
@@ -112,10 +99,3 @@ def find_pretrained(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
-
-
-def _config(folder: Path, kind: str) -> dict:
-    content = read_json(folder / CONFIG)
-    if content.get("kind") != kind or not isinstance(content.get("config"), dict):
-        raise ValueError(f"{folder / CONFIG}: expected the config of a {kind}, found kind {content.get('kind')!r}")
-    return content["config"]

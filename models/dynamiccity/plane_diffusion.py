@@ -86,7 +86,7 @@ class PlaneDiffusion(nn.Module):
         sizes = plane_shapes(cfg.grid, cfg.vae)
         planes = (torch.full((1, 1, *sizes[name]), value) for name, value in zip(PLANES, cfg.scale, strict=True))
         scale = roll_out(HexPlane(*planes))
-        self.register_buffer("mask", scale > 0, persistent=False)
+        self.register_buffer("mask", self.layout.mask(), persistent=False)
         self.register_buffer("scale", scale.masked_fill(scale == 0, 1.0), persistent=False)
 
     def to_map(self, planes: HexPlane) -> Tensor:

@@ -1,4 +1,4 @@
-"""Trained HexPlane VAEs on disk: a JSON config beside a safetensors file."""
+"""Trained HexPlane VAEs on disk."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import from_plain, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.checkpoint import from_plain
 from models.dynamiccity.config import HexPlaneConfig
 from models.dynamiccity.vae import HexPlaneVae
-from models.pretrained import CONFIG, WEIGHTS
+from models.model_folder import CONFIG, read_config, read_weights, write_model
 from scenes.grid import Grid
 
 _KIND = "hexplane_vae"
@@ -18,19 +18,12 @@ _KIND = "hexplane_vae"
 
 def save_vae(vae: HexPlaneVae, folder: Path | str) -> None:
     """Write config and weights into a folder, which is made."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, vae.state_dict())
-    write_json(folder / CONFIG, {"kind": _KIND, "config": {"grid": asdict(vae.grid), "vae": asdict(vae.cfg)}})
+    write_model(folder, _KIND, {"grid": asdict(vae.grid), "vae": asdict(vae.cfg)}, vae.state_dict())
 
 
 def load_vae(folder: Path | str, device: torch.device | str = "cpu") -> HexPlaneVae:
     """The VAE in a folder, in evaluation mode and without gradients; raises ValueError where the folder holds another model."""
     folder = Path(folder)
-    where, content = folder / CONFIG, read_json(folder / CONFIG)
-    config = content.get("config")
-    if content.get("kind") != _KIND or not isinstance(config, dict) or set(config) != {"grid", "vae"}:
-        raise ValueError(f"{where}: expected the config of a {_KIND}, found kind {content.get('kind')!r}")
-    vae = HexPlaneVae(from_plain(Grid, config["grid"], str(where)), from_plain(HexPlaneConfig, config["vae"], str(where)))
-    load_weights(vae, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return vae.eval().requires_grad_(False).to(device)
+    (_, config), where = read_config(folder, _KIND), str(folder / CONFIG)
+    vae = HexPlaneVae(from_plain(Grid, config.get("grid"), where), from_plain(HexPlaneConfig, config.get("vae"), where))
+    return read_weights(vae, folder, device)

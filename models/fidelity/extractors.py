@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.checkpoint import from_plain, half_floats, load_weights, read_json, read_tensors, write_json, write_tensors
+from models.checkpoint import from_plain, half_floats
 from models.fidelity.map_network import MapNetwork, MapNetworkConfig
 from models.fidelity.voxel_network import VoxelNetwork, VoxelNetworkConfig, random_voxel_network
-from models.pretrained import CONFIG, WEIGHTS, find_pretrained
+from models.model_folder import CONFIG, WEIGHTS, read_config, read_weights, write_model
+from models.pretrained import find_pretrained
 from scenes.grid import Grid
 
 RANDOM = "random"
@@ -55,37 +56,30 @@ def load_extractor(name: str | Path, grid: Grid, device: torch.device | str = "c
     Raises ValueError if it was trained on another grid, or its weights are not those that its config names.
     """
     if str(name) == RANDOM:
-        network = random_voxel_network(grid)
-        return Extractor(RANDOM, _frozen(network, device), weights_sha256(network), "untrained, seed 0")
+        untrained = random_voxel_network(grid).eval().requires_grad_(False)
+        return Extractor(RANDOM, untrained.to(device), weights_sha256(untrained), "untrained, seed 0")
     folder = find_pretrained(name)
-    content = read_json(folder / CONFIG)
-    kind, config = content.get("kind"), content.get("config")
-    if kind not in _KINDS or not isinstance(config, dict):
-        raise ValueError(f"{folder / CONFIG}: expected the config of {' or '.join(_KINDS)}, found kind {kind!r}")
-    where = str(folder / CONFIG)
-    trained_on = from_plain(Grid, config["grid"], where)
+    (kind, config), where = read_config(folder, *_KINDS), str(folder / CONFIG)
+    trained_on = from_plain(Grid, config.get("grid"), where)
     if trained_on != grid:
         told = [f"{g.shape} at {g.voxel} m from {g.origin} with {g.num_classes} classes" for g in (trained_on, grid)]
         raise ValueError(f"{folder}: was trained on the grid {told[0]}, the clips are on {told[1]}")
     make, settings = _KINDS[kind]
-    network = make(grid, from_plain(settings, config["network"], where))
-    load_weights(network, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    network = read_weights(make(grid, from_plain(settings, config.get("network"), where)), folder, device)
     found = weights_sha256(network)
-    if found != config["sha256"]:
-        raise ValueError(f"{folder / WEIGHTS}: has sha256 {found[:12]}, its config names {str(config['sha256'])[:12]}")
-    return Extractor(kind.split("_")[0] + "s", _frozen(network, device), found, str(name))
+    if found != config.get("sha256"):
+        raise ValueError(f"{folder / WEIGHTS}: has sha256 {found[:12]}, its config names {str(config.get('sha256'))[:12]}")
+    return Extractor(kind.split("_")[0] + "s", network, found, str(name))
 
 
 def save_extractor(network: VoxelNetwork | MapNetwork, folder: Path) -> str:
     """Write config and weights, floats in 16 bits; returns the hash of what will be read back."""
-    folder.mkdir(parents=True, exist_ok=True)
     kind = next(kind for kind, (make, _) in _KINDS.items() if isinstance(network, make))
     own = network.state_dict()
     tensors = half_floats(own)
     digest = _sha256({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
     config = {"grid": asdict(network.grid), "network": asdict(network.cfg), "sha256": digest}
-    write_tensors(folder / WEIGHTS, tensors)
-    write_json(folder / CONFIG, {"kind": kind, "config": config})
+    write_model(folder, kind, config, tensors)
     return digest
 
 
@@ -101,8 +95,3 @@ def _sha256(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _frozen(network: VoxelNetwork | MapNetwork, device: torch.device | str) -> VoxelNetwork | MapNetwork:
-    network.eval().requires_grad_(False)
-    return network.to(device)

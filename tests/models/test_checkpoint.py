@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoints, from_plain, read_tensors, write_tensors
+from models.model_folder import CONFIG as CONFIG_FILE
+from models.model_folder import WEIGHTS
 from models.presets import PRESETS, preset
-from models.pretrained import CONFIG as CONFIG_FILE
-from models.pretrained import WEIGHTS, find_pretrained, from_pretrained, load_tokenizer, save_pretrained
+from models.pretrained import find_pretrained, from_pretrained, load_tokenizer, save_pretrained
 from models.world_model import WorldModelConfig
 from scenes.grid import OCC3D
 from tests.models.small import make_model
