@@ -45,13 +45,6 @@ class RolloutLayout:
         ones = (torch.ones(1, 1, *size) for size in self._sizes())
         return roll_out(HexPlane(*ones))[0, 0] > 0
 
-    def patch_mask(self, patch: int = 2) -> Tensor:
-        """Which patches touch a plane: bool (H / patch, W / patch). Raises ValueError where patches do not tile the map."""
-        height, width = self.shape
-        if height % patch or width % patch:
-            raise ValueError(f"RolloutLayout: patches of {patch} do not tile a map of {height} x {width}")
-        return self.mask().view(height // patch, patch, width // patch, patch).any(3).any(1)
-
     def _sizes(self) -> tuple[tuple[int, int], ...]:
         t, x, y, z = self.t, self.x, self.y, self.z
         return (x, y), (x, z), (y, z), (t, x), (t, y), (t, z)

@@ -37,7 +37,7 @@ class PatchGrid(nn.Module):
             raise ValueError(f"PatchGrid: sines and cosines of two axes need a width that 4 divides, found {width}")
         self.layout, self.patch = layout, patch
         self.shape = layout.shape[0] // patch, layout.shape[1] // patch
-        self.register_buffer("place", layout.patch_mask(patch).flatten().nonzero().squeeze(1), persistent=False)
+        self.register_buffer("place", torch.tensor(self._covered()), persistent=False)
         row, column = self.place // self.shape[1], self.place % self.shape[1]
         self.register_buffer("position", torch.cat((waves(row, width // 2), waves(column, width // 2)), -1), persistent=False)
 
@@ -63,3 +63,12 @@ class PatchGrid(nn.Module):
         patches = tokens.new_zeros(len(tokens), self.shape[0] * self.shape[1], tokens.shape[-1])
         patches = patches.index_copy(1, self.place, tokens)
         return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=self.shape[0], p=self.patch, q=self.patch)
+
+    def _covered(self) -> list[int]:
+        """Numbers of the patches that hold a plane, in order."""
+        return sorted(
+            row * self.shape[1] + column
+            for block in self.blocks().values()
+            for row in range(block.rows.start, block.rows.stop)
+            for column in range(block.columns.start, block.columns.stop)
+        )

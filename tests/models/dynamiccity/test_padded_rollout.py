@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from models.dynamiccity.config import hexplane_preset, plane_shapes
 from models.dynamiccity.hexplane import PLANES, HexPlane
 from models.dynamiccity.padded_rollout import RolloutLayout, roll_in, roll_out
+from models.dynamiccity.patches import PatchGrid
 
 LENGTHS = st.tuples(*[st.integers(1, 9)] * 4)
 
@@ -68,20 +69,8 @@ def test_sizes_of_the_paper(name: str, side: int, patches: tuple[int, int] | Non
     layout = RolloutLayout(*shapes["tx"], *shapes["yz"])
     assert layout.shape == (side, side)
     if patches:
-        mask = layout.patch_mask()
-        assert (mask.numel(), int(mask.sum())) == patches
-
-
-def test_patches_touch_what_cells_lie_in() -> None:
-    """A patch counts if one of its cells does, also where a plane ends in the middle of it."""
-    layout = RolloutLayout(3, 4, 6, 1)
-    cells, patches = layout.mask(), layout.patch_mask()
-    assert patches.shape == (4, 5)
-    for row in range(4):
-        for column in range(5):
-            patch = cells[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-            assert bool(patches[row, column]) == bool(patch.any())
-    assert not patches.all()
+        grid = PatchGrid(layout, 2, 8)
+        assert (grid.shape[0] * grid.shape[1], len(grid)) == patches
 
 
 def test_gradients_pass_both_ways() -> None:
@@ -96,8 +85,6 @@ def test_what_does_not_fit_is_refused() -> None:
     layout = RolloutLayout(2, 3, 4, 2)
     with pytest.raises(ValueError, match=r"roll_in: expected a map of \(7, 8\), found \(7, 7\)"):
         roll_in(torch.zeros(1, 1, 7, 7), layout)
-    with pytest.raises(ValueError, match="patches of 2 do not tile a map of 7 x 8"):
-        layout.patch_mask()
     with pytest.raises(ValueError, match="positive lengths"):
         RolloutLayout(0, 3, 4, 2)
     planes = make_planes((2, 3, 4, 2))
