@@ -123,7 +123,10 @@ def data_fingerprint(clips: Dataset[dict[str, Any]]) -> Tensor:
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Copy named tensors into a module, in the module's own precision; raise ValueError where names or shapes differ."""
+    """Copy named tensors into a module, in the module's own precision.
+
+    Raises ValueError where names or shapes differ, or a tensor holds NaN or infinity: such a model would imagine empty streets.
+    """
     own = module.state_dict()
     missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or extra:
@@ -134,6 +137,8 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: str
                 f"{where}: {name} has shape {tuple(tensors[name].shape)}, the config asks for {tuple(tensor.shape)}: "
                 "a checkpoint of another grid or size?"
             )
+        if not bool(tensors[name].isfinite().all()):
+            raise ValueError(f"{where}: {name} holds NaN or infinity")
     module.load_state_dict(tensors)
 
 

@@ -49,6 +49,17 @@ def test_checkpoint_of_another_grid_is_refused(tmp_path: Path) -> None:
         from_pretrained(tmp_path)
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """A number too large for 16 bits becomes infinite when it is stored so, and is named when it is read."""
+    model = make_model()
+    name, parameter = next(iter(model.named_parameters()))
+    with torch.no_grad():
+        parameter.flatten()[0] = 1e6
+    save_pretrained(model, tmp_path, half=True)
+    with pytest.raises(ValueError, match=rf"model\.safetensors: {name} holds NaN or infinity"):
+        from_pretrained(tmp_path)
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     """Truncated weights, a config that is no JSON, unknown fields and missing files: one clear error each."""
     save_pretrained(make_model(), tmp_path)
