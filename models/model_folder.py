@@ -32,7 +32,7 @@ def read_config(folder: Path, *kinds: str) -> tuple[str, dict[str, Any]]:
     content = read_json(folder / CONFIG)
     kind, config = content.get("kind"), content.get("config")
     if kind not in kinds or not isinstance(config, dict):
-        raise ValueError(f"{folder / CONFIG}: expected the config of a {' or '.join(kinds)}, found kind {kind!r}")
+        raise ValueError(f"{folder / CONFIG}: expected a model of kind {' or '.join(kinds)}, found kind {kind!r}")
     return kind, config
 
 

@@ -72,5 +72,5 @@ def test_saved_and_loaded(tmp_path: Path, projection: str, decoder: str) -> None
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"kind": "tokenizer", "config": {}}')
-    with pytest.raises(ValueError, match="expected the config of a hexplane_vae, found kind 'tokenizer'"):
+    with pytest.raises(ValueError, match="expected a model of kind hexplane_vae, found kind 'tokenizer'"):
         load_vae(tmp_path)
