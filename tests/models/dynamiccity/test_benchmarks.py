@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from models.dynamiccity import config
+from models.dynamiccity.pretrained import save_vae
+from models.dynamiccity.vae import HexPlaneVae
+from models.occsora import config as occsora_config
+from models.occsora.config import PaperConfig
 from scenes.scene import Scene
 from tests.models.dynamiccity.small import CONFIG, GRID
 from tests.models.dynamiccity.small_world import make_world
@@ -60,6 +65,29 @@ def test_ablations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callab
         assert row["step_seconds"] > 0
         assert row["step_mib"] == 12.5
     assert len(script.table(result).splitlines()) == 6
+
+
+def test_beside_occsoras_tokenizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callable[..., Scene]) -> None:
+    """Both are measured on the same clips; bits are those of codes, and of what the planes say beyond their prior."""
+    import dynamiccity_rival as script
+
+    tokenizer = PaperConfig(class_dim=4, strides=(4, 8, 8), latent_channels=4, num_codes=16, width=8, blocks=1)
+    monkeypatch.setitem(occsora_config.PRESETS, "tiny", occsora_config.OccSoraPreset(tokenizer, GRID))
+    monkeypatch.setattr(script, "load_scenes", lambda folder: [town(0)])
+    torch.manual_seed(0)
+    vae = HexPlaneVae(GRID, CONFIG)
+    save_vae(vae, tmp_path / "vae")
+    told: dict[str, Any] = {"preset": "tiny", "strides": (2, 4, 4), "steps": 1, "clips": 2, "threads": 1, "columns": 0}
+    result = script.measure(script.Config(tmp_path / "vae", tmp_path, tmp_path, tmp_path / "rival", **told))
+    rows = result["models"]
+    assert rows["OccSora"]["bits_per_frame"] == 4 * GRID.shape[0] * GRID.shape[1] / 32
+    numbers = sum(height * width for height, width in config.plane_shapes(GRID, CONFIG).values()) * CONFIG.channels
+    assert rows["HexPlane"]["stored_bits"] == 16 * numbers / CONFIG.frames
+    assert 0 < rows["HexPlane"]["bits_per_frame"] < 100 * numbers
+    assert all(0 <= row["miou"] <= 1 and row["clips"] == 2 for row in rows.values())
+    assert len(script.table(result).splitlines()) == 4
+    with pytest.raises(ValueError, match=r"--preset: expected one of the paper's structure on the VAE's grid"):
+        script.train_rival(script.Config(tmp_path, tmp_path, tmp_path, tmp_path, preset="occsora"), vae)
 
 
 def test_a_world_model_on_held_out_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, town: Callable[..., Scene]) -> None:
