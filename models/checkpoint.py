@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import Dataset
 
 T = TypeVar("T")
 
@@ -98,28 +97,39 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 class StoredTensors:
-    """Base of dataclasses whose fields are tensors, kept together in one safetensors file."""
+    """Base of dataclasses whose fields are tensors of as many rows, kept together in one safetensors file.
+
+    `shared` names those that have no row an item, and are the same in all parts of a whole.
+    """
+
+    shared: typing.ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The fields."""
+        return [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(getattr(self, next(name for name in self.names() if name not in self.shared)))
 
     def save(self, path: Path) -> None:
         """Write all to one safetensors file."""
-        write_tensors(path, {name: getattr(self, name) for name in typing.get_type_hints(type(self))})
+        write_tensors(path, {name: getattr(self, name) for name in self.names()})
 
     @classmethod
     def load(cls, path: Path) -> typing.Self:
         """Read what `save` wrote; ValueError names the file where something is missing."""
         tensors = read_tensors(path)
-        missing = set(typing.get_type_hints(cls)) - set(tensors)
+        missing = set(cls.names()) - set(tensors)
         if missing:
             raise ValueError(f"{path}: not a file of {cls.__name__}, missing {sorted(missing)}")
-        return cls(**tensors)
+        return cls(**{name: tensors[name] for name in cls.names()})
 
-
-def data_fingerprint(clips: Dataset[dict[str, Any]]) -> Tensor:
-    """32 bytes, uint8, that follow from the first item of a data set of clips: other scenes, seeds or clocks have others."""
-    item, digest = clips[0], hashlib.sha256()
-    for name in ("occupancy", "motion"):
-        digest.update(item[name].contiguous().numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+    @classmethod
+    def join(cls, parts: Sequence[typing.Self], count: int | None = None) -> typing.Self:
+        """All rows of the parts in order, or the first `count` of them."""
+        columns = {name: [getattr(part, name) for part in parts] for name in cls.names()}
+        return cls(**{name: part[0] if name in cls.shared else torch.cat(part)[:count] for name, part in columns.items()})
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:

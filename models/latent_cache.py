@@ -8,7 +8,7 @@ the others it went through the codes, as frames do that were imagined.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,14 +45,6 @@ class LatentSequences(StoredTensors):
     known: Tensor
     motion: Tensor
     route: Tensor
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @classmethod
-    def join(cls, parts: Sequence[LatentSequences]) -> LatentSequences:
-        """All sequences of the parts in order."""
-        return cls(**{item.name: torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)})
 
 
 @torch.no_grad()

@@ -6,9 +6,9 @@ them. So every chunk of the sequence is a target, with a window that slides as i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.agent_flow import AgentFlow
 from models.conditioning import Conditions
+from models.encoded_parts import build_parts, origin_of
 from models.flow import draw_levels, shortcut_target
 from models.latent_cache import LatentSequences, encode_clips, unpack_bits
 from models.layers import fold
@@ -161,22 +162,13 @@ def build_cache(
     folder: Path,
     seed: int,
 ) -> LatentSequences:
-    """Encode training sequences in parts kept in `folder`, so that a killed run goes on where it was."""
-    from rich.progress import track
-
-    folder.mkdir(parents=True, exist_ok=True)
+    """Training sequences, encoded in parts that are kept in `folder`, see `build_parts`."""
     frames = model.tokenizer.chunk_frames
     clips = SceneClips(
         scenes, model.grid, model.dt, chunks * frames, seed=seed, route_every=frames, counterfactual=COUNTERFACTUAL_SHARE
     )
-    size = 16
-    parts = []
-    for index in track(range(math.ceil(sequences / size)), description="encoding sequences"):
-        path = folder / f"part-{index:05d}.safetensors"
-        if not path.is_file():
-            encode_clips(tokenizer, flow, clips, range(index * size, (index + 1) * size)).save(path)
-        parts.append(LatentSequences.load(path))
-    return LatentSequences.join(parts)
+    encode = partial(encode_clips, tokenizer, flow, clips)
+    return build_parts(LatentSequences, encode, sequences, folder, origin_of(clips, tokenizer, flow))
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.checkpoint import StoredTensors, data_fingerprint
+from models.checkpoint import StoredTensors
 from models.dynamiccity.clip_conditions import command_of, layout_of
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.hexplane import PLANES
 from models.dynamiccity.padded_rollout import roll_in
 from models.dynamiccity.world_model import DynamicCityWorldModel
-
-PART = 16  # clips a file
+from models.encoded_parts import build_parts, origin_of
 
 
 @dataclass
@@ -33,7 +31,6 @@ class PlaneClips(StoredTensors):
         carried: maps of the last frame of the window before, carried along rigidly, of that shape; (M, 0) where nobody asked.
         motion: ego motion float32 (M, T, 3).
         above: what is seen from above, uint8 (M, T, X, Y): 1 for drivable, 2 for a vehicle, their sum for both.
-        stamp: fingerprint of what they were encoded from and by, uint8 (M, 32).
     """
 
     planes: Tensor
@@ -41,10 +38,6 @@ class PlaneClips(StoredTensors):
     carried: Tensor
     motion: Tensor
     above: Tensor
-    stamp: Tensor
-
-    def __len__(self) -> int:
-        return len(self.planes)
 
     def scale(self, model: DynamicCityWorldModel) -> tuple[float, ...]:
         """Root mean square of each plane's features over all windows, in the order of PLANES."""
@@ -65,21 +58,11 @@ class PlaneClips(StoredTensors):
         return Conditions(**found)
 
 
-def fingerprint(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]]) -> Tensor:
-    """32 bytes, uint8, that follow from what is encoded: the data set, the VAE's weights and which frames windows share."""
-    digest = hashlib.sha256(f"{model.cfg.overlap} {'carried' in model.cfg.transformer.conditions}".encode())
-    digest.update(data_fingerprint(clips).numpy().tobytes())
-    for name, tensor in sorted(model.vae.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
-
 @torch.no_grad()
 def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], indices: range) -> PlaneClips:
     """Encode items of a data set of clips, one at a time; the model's scale must be one."""
     device, want_carried = next(model.parameters()).device, "carried" in model.cfg.transformer.conditions
     rows: list[tuple[Tensor, ...]] = []
-    stamp = fingerprint(model, clips)
     for index in indices:
         item = clips[index]
         occupancy, motion = item["occupancy"].unsqueeze(0).to(device), item["motion"].float().unsqueeze(0).to(device)
@@ -92,27 +75,11 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
         drivable, vehicles = layout_of(now, model.grid)
         above = drivable.to(torch.uint8) + 2 * vehicles.to(torch.uint8)
         maps = (part.half() for part in (model.encode(now), model.encode(before), carried))
-        rows.append(tuple(part.cpu() for part in (*maps, motion, above, stamp.unsqueeze(0))))
+        rows.append(tuple(part.cpu() for part in (*maps, motion, above)))
     return PlaneClips(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 def build_plane_clips(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> PlaneClips:
-    """The first `count` clips of a data set, encoded in parts that are kept in `folder`: a killed run goes on where it was.
-
-    Raises ValueError where a part in the folder was encoded by another VAE, in windows of another overlap or from other clips.
-    """
-    from rich.progress import track
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp, parts = fingerprint(model, clips), []
-    for number in track(range(math.ceil(count / PART)), description="encoding clips"):
-        path, indices = folder / f"part-{number:05d}.safetensors", range(number * PART, min((number + 1) * PART, count))
-        part = PlaneClips.load(path) if path.is_file() else None
-        if part is not None and not bool((part.stamp == stamp).all()):
-            raise ValueError(f"{path}: was encoded by another model, or from other clips; choose another folder or remove it")
-        if part is None or len(part) < len(indices):  # the last part of a run over fewer clips
-            part = encode_windows(model, clips, indices)
-            part.save(path)
-        parts.append(part)
-    columns = ([getattr(part, item.name) for part in parts] for item in fields(PlaneClips))
-    return PlaneClips(*(torch.cat(column)[:count] for column in columns))
+    """The first `count` clips of a data set, encoded in parts that are kept in `folder`, see `build_parts`."""
+    told = f"overlap {model.cfg.overlap}, carried {'carried' in model.cfg.transformer.conditions}"
+    return build_parts(PlaneClips, partial(encode_windows, model, clips), count, folder, origin_of(clips, model.vae, told=told))

@@ -172,7 +172,7 @@ def test_training_learns(tmp_path: Path) -> None:
     assert float(figures["moving"]) < 0.5 * 3.5
     cfg = TrainingConfig(tmp_path / "world", steps=60, batch_size=2, warmup=10, learning_rate=1e-2, save_every=60)
     folder = train_world_model(scenes, tokenizer, flow, CONFIG, cfg, sequences=16, chunks=6)
-    parts = [LatentSequences.load(path) for path in sorted((folder / "latents").iterdir())]
+    parts = [LatentSequences.load(path) for path in sorted((folder / "latents").glob("part-*"))]
     batch, seed = LatentSequences.join(parts), 1
     task = WorldModelTask(from_pretrained(folder), seed).eval()
     with torch.no_grad():

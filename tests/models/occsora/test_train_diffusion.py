@@ -41,13 +41,16 @@ def test_cache_goes_on_where_it_was(tmp_path: Path) -> None:
     clips.read = 0
     (tmp_path / "part-00001.safetensors").unlink()
     again = build_latent_clips(tokenizer, clips, 40, tmp_path)
-    assert clips.read == 16 + 2  # twice the first one, to know the clips by
+    assert clips.read == 16 + 1  # and the first one, to know the clips by
     assert torch.equal(whole.codes, again.codes)
     assert torch.equal(whole.motion, again.motion)
-    with pytest.raises(ValueError, match=r"part-00000.*another tokenizer"):
+    with pytest.raises(ValueError, match="holds clips that another model encoded"):
         build_latent_clips(StandInTokenizer(seed=1), clips, 40, tmp_path)
-    with pytest.raises(ValueError, match=r"part-00000.*from other clips"):
+    with pytest.raises(ValueError, match="was encoded from other clips"):
         build_latent_clips(tokenizer, Subset(clips, range(1, 64)), 40, tmp_path)
+    (tmp_path / "origin.json").unlink()
+    with pytest.raises(ValueError, match=r"origin\.json: missing beside encoded clips"):
+        build_latent_clips(tokenizer, clips, 40, tmp_path)
 
 
 def test_other_files_are_no_cache(tmp_path: Path) -> None:
