@@ -53,7 +53,9 @@ class Projection(nn.Module):
         self.token = nn.Parameter(torch.randn(1, 1, channels))
         self.position = nn.Parameter(torch.randn(1, length + 1, channels))
         self.layers = nn.ModuleList(Layer(channels, cfg.heads, cfg.mlp) for _ in range(cfg.depth))
-        self.head = nn.Sequential(nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
+        # The release has no norm here. What the layers add up to grows, and saturates the tangent: whole planes go dead.
+        norm = nn.LayerNorm(channels, elementwise_affine=False)
+        self.head = nn.Sequential(norm, nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Sequences (S, N, C) -> (S, C); nothing but the token is read, so the last layer has no other query."""
