@@ -5,13 +5,16 @@
 Layout: windows are generated under the layouts and trajectories of held-out clips, and their drivable cells compared with the
 layout's, as intersection over union of all cells; beside it the same with the layouts of other clips, and of the VAE's own
 reconstruction, which no generated window can be expected to pass. Inpainting: the middle of held-out windows is imagined anew,
-and the cells outside that changed are counted. Long sequences: held-out clips go on for some chunks under their own motion;
-the share of static cells that change at chunk borders over that inside chunks, with an interval over clips, beside that of
-the true frames.
+and the cells outside that changed are counted: none can, since they are put back. Long sequences: held-out clips go on for
+some chunks under their own motion; the share of static cells that change at chunk borders over that inside chunks, with an
+interval over clips. Beside it that of the true frames, which is not one either, since the ego is faster here than there, and
+of the true frames taken through the VAE window by window, which is what a perfect sampler would have; and over both.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,15 +62,16 @@ class Config:
 
 
 class Held:
-    """Held-out clips of some length, a batch at a time."""
+    """Held-out clips of some length, a batch at a time. shift: the clips that come so many later, in their places."""
 
-    def __init__(self, config: Config, model: DynamicCityWorldModel, frames: int) -> None:
-        self.config = config
+    def __init__(self, config: Config, model: DynamicCityWorldModel, frames: int, shift: int = 0) -> None:
+        self.config, self.shift = config, shift
         self.clips = SceneClips(load_scenes(config.scenes), model.grid, model.dt, frames, seed=config.seed)
 
     def __iter__(self) -> Any:
         for first in range(0, self.config.clips, self.config.batch):
-            items = [self.clips[index] for index in range(first, min(first + self.config.batch, self.config.clips))]
+            numbers = range(first, min(first + self.config.batch, self.config.clips))
+            items = [self.clips[(number + self.shift) % self.config.clips] for number in numbers]
             seeds = torch.arange(first, first + len(items)) + 1000 * self.config.seed
             yield torch.stack([item["occupancy"] for item in items]), torch.stack([item["motion"] for item in items]), seeds
 
@@ -92,10 +96,11 @@ def estimate(counts: Tensor, figure: Any) -> dict[str, float]:
 def layouts(config: Config, model: DynamicCityWorldModel) -> dict[str, Any]:
     """Agreement of drivable cells with the layout that was asked for."""
     counts: dict[str, list[Tensor]] = {"generated": [], "under another layout": [], "reconstructed": []}
-    for occupancy, motion, seeds in Held(config, model, model.window):
-        drivable, vehicles = layout_of(occupancy, model.grid)
-        for name, shift in (("generated", 0), ("under another layout", 1)):
-            asked = {"drivable": drivable.roll(shift, 0), "vehicles": vehicles.roll(shift, 0)}
+    pairs = zip(Held(config, model, model.window), Held(config, model, model.window, shift=1), strict=True)
+    for (occupancy, motion, seeds), (other, _, _) in pairs:
+        drivable = layout_of(occupancy, model.grid)[0]
+        for name, shown in (("generated", occupancy), ("under another layout", other)):
+            asked = dict(zip(("drivable", "vehicles"), layout_of(shown, model.grid), strict=True))
             known = {name: mask for name, mask in asked.items() if name in model.cfg.transformer.conditions}
             voxels = model.generate(motion, seeds, Conditions(**known)).voxels
             counts[name].append(overlap(layout_of(voxels, model.grid)[0], drivable))
@@ -118,21 +123,41 @@ def inpainting(config: Config, model: DynamicCityWorldModel) -> dict[str, int]:
     return {"inside": cells[0], "changed_inside": changed[0], "outside": cells[1], "changed_outside": changed[1]}
 
 
+def through_the_vae(model: DynamicCityWorldModel, occupancy: Tensor, chunks: int) -> Tensor:
+    """The last `chunks` chunks of true frames (B, T, X, Y, Z), each as its window looks after the VAE."""
+    shown, ends = [], range(occupancy.shape[1] - (chunks - 1) * model.chunk_frames, occupancy.shape[1] + 1, model.chunk_frames)
+    for end in ends:
+        shown.append(model.vae.reconstruct(occupancy[:, end - model.window : end])[:, -model.chunk_frames :])
+    return torch.cat(shown, dim=1)
+
+
 def long_sequences(config: Config, model: DynamicCityWorldModel) -> dict[str, Any]:
-    """Change at chunk borders over change inside chunks, of sequences that go on from history and of the true frames."""
-    past, counts = model.history_frames, dict[str, list[Tensor]](generated=[], true=[])
+    """Change at chunk borders over change inside chunks: of sequences that go on from history, and of what they are held to."""
+    past, counts = model.history_frames, dict[str, list[Tensor]](generated=[], true=[], rebuilt=[])
     for occupancy, motion, seeds in Held(config, model, past + config.chunks * model.chunk_frames):
         rollout, onward = model.start(occupancy[:, :past], motion[:, :past], seeds), motion[:, past:]
         shown = [model.advance(rollout, part).voxels for part in onward.split(model.chunk_frames, dim=1)]
-        for name, frames in (("generated", torch.cat(shown, dim=1)), ("true", occupancy[:, past:])):
+        rows = {"generated": torch.cat(shown, dim=1), "true": occupancy[:, past:]}
+        rows["rebuilt"] = through_the_vae(model, occupancy, config.chunks)
+        for name, frames in rows.items():
             counts[name].append(change_counts(frames, onward[:, 1:], model.grid))
-    found = {}
-    for name, parts in counts.items():
-        joined = torch.cat(parts)
-        inside = joined.sum(0)
-        found[name] = estimate(joined, lambda pick, joined=joined: seam_ratio(joined[pick], model.chunk_frames))
-        found[name]["changed_share"] = float(inside[:, 0].sum() / inside[:, 1].sum())
+    joined = {name: torch.cat(parts) for name, parts in counts.items()}
+    ratio = partial(seam_ratio, chunk_frames=model.chunk_frames)
+    found = {name: estimate(part, lambda pick, part=part: ratio(part[pick])) for name, part in joined.items()}
+    for name in ("true", "rebuilt"):
+        floor = joined[name]
+        over = partial(_over, ratio, joined["generated"], floor)
+        found[f"generated over {name}"] = estimate(floor, over)
+    for name, part in joined.items():
+        changed, counted = part.sum((0, 1)).tolist()
+        found[name]["changed_share"] = changed / counted
     return found
+
+
+def _over(ratio: Callable[[Tensor], float], counts: Tensor, floor: Tensor, pick: Tensor) -> float:
+    """A ratio over another's, of the same clips; NaN where that is zero."""
+    own, other = ratio(counts[pick]), ratio(floor[pick])
+    return own / other if other > 0 else math.nan
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.agent_flow import AgentFlow, align
 from models.agents import seen_from_above
 from models.pretrained import save_pretrained
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 from models.warp import UNKNOWN
 from models.world_model import WorldModelConfig
 from scenes.agent_motion import agent_displacement
@@ -47,7 +47,7 @@ class AgentFlowTask(nn.Module):
 
     def forward(self, batch: FlowBatch, step: int) -> dict[str, Tensor]:
         """Figures of one step; `moving` and `standing` are mean errors in metres at the chunk's last frame."""
-        generator = step_generator(self.seed, step)
+        generator = own_generator(self.seed, step)
         seconds = self.dt * torch.arange(1, self.flow.chunk_frames + 1, device=batch.moved.device)
         predicted = self.flow(self._disturbed(batch.above, generator), batch.ground) * seconds[:, None, None, None]
         moves = batch.known & (batch.moved[:, -1].norm(dim=-1) > MOVING * seconds[-1])
@@ -99,9 +99,7 @@ def train_agent_flow(scenes: Sequence[Scene], model: WorldModelConfig, cfg: Trai
     task = AgentFlowTask(AgentFlow(model.grid, ahead, model.flow), model.dt, cfg.seed)
 
     def make_batch(step: int) -> FlowBatch:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        first = (step * world + rank) * cfg.batch_size
-        batch = flow_batch(clips, range(first, first + cfg.batch_size), frames, ahead)
+        batch = flow_batch(clips, trainer.in_turn(step, len(clips)), frames, ahead)
         if step % 2:
             batch = mirror(batch)
         device = trainer.accelerator.device

@@ -12,7 +12,7 @@ from models.layers import fold
 from models.losses import class_weights, voxel_loss
 from models.pretrained import save_pretrained
 from models.tokenizer import ChunkTokenizer
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 from models.warp import warp_chunk
 from models.world_model import WorldModelConfig
 from scenes.dataset import SceneClips
@@ -36,7 +36,7 @@ class TokenizerTask(nn.Module):
 
     def forward(self, occupancy: Tensor, step: int) -> dict[str, Tensor]:
         """Figures of one step on occupancy uint8 (B, F, X, Y, Z); the codebooks move along."""
-        generator = step_generator(self.seed, step)
+        generator = own_generator(self.seed, step)
         places, latents, quantized = self.tokenizer(occupancy)
         places = places.reshape(-1, places.shape[-1])
         target = fold(occupancy).reshape(len(places), -1)
@@ -84,9 +84,7 @@ def train_tokenizer(scenes: Sequence[Scene], model: WorldModelConfig, cfg: Train
     task = TokenizerTask(tokenizer, class_frequency(clips), cfg.seed)
 
     def make_batch(step: int) -> Tensor:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        first = (step * world + rank) * cfg.batch_size
-        items = [clips[first + index] for index in range(cfg.batch_size)]
+        items = [clips[index] for index in trainer.in_turn(step, len(clips))]
         occupancy = torch.stack([item["occupancy"] for item in items])
         batch = occupancy[:, 1:].clone()
         warped = int(cfg.batch_size * WARPED_SHARE)

@@ -23,7 +23,7 @@ from models.layers import fold
 from models.losses import voxel_loss
 from models.pretrained import save_pretrained
 from models.tokenizer import ChunkTokenizer
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 from models.warp import UNKNOWN
 from models.world_model import LearnedWorldModel, WorldModelConfig
 from scenes.dataset import SceneClips
@@ -52,7 +52,7 @@ class WorldModelTask(nn.Module):
 
     def forward(self, batch: LatentSequences, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, and the error of one-step predictions from pure noise beside that of the warp."""
-        generator = step_generator(self.seed, step)
+        generator = own_generator(self.seed, step)
         latents, cond = self._sequences(batch, generator)
         sequences, chunks = latents.shape[:2]
         window, written_level = self._past(batch.motion, sequences, chunks, generator)
@@ -205,9 +205,7 @@ def train_world_model(
     task = WorldModelTask(world_model, cfg.seed)
 
     def make_batch(step: int) -> LatentSequences:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        generator = step_generator(cfg.seed + 1, step)
-        pick = torch.randint(len(cache), (world, cfg.batch_size), generator=generator)[rank]
+        pick = trainer.at_random(step, len(cache))
         device = trainer.accelerator.device
         return LatentSequences(**{name: value[pick].to(device) for name, value in vars(cache).items()})
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +63,24 @@ class TrainingConfig:
     precision: str = "no"
 
 
+class Clips(Protocol):
+    """Where training clips come from: item i is a dict with `occupancy` uint8 (T, X, Y, Z) and `motion` float32 (T, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """CPU generator that depends on (seed, step) alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) * 2 + 1)
+
+
+def own_generator(seed: int, step: int) -> torch.Generator:
+    """The same, another one on each process: what each draws for its own samples."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    # An odd offset far from other seeds: torch's CPU generator takes 32 bits of what it is seeded with.
+    return step_generator(seed + 7_368_787 * (torch.distributed.get_rank() if distributed else 0), step)
 
 
 def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimizer]:
@@ -142,6 +157,16 @@ class Trainer:
             self._save()
         if writer is not None:
             writer.close()
+
+    def in_turn(self, step: int, count: int) -> list[int]:
+        """Which of `count` items this process takes in a step, one after the other; after the last comes the first."""
+        first = (step * self.accelerator.num_processes + self.accelerator.process_index) * self.cfg.batch_size
+        return [index % count for index in range(first, first + self.cfg.batch_size)]
+
+    def at_random(self, step: int, count: int) -> Tensor:
+        """Which of `count` items this process takes in a step, int64 (batch_size,), drawn at random."""
+        size = self.accelerator.num_processes, self.cfg.batch_size
+        return torch.randint(count, size, generator=step_generator(self.cfg.seed + 1, step))[self.accelerator.process_index]
 
     def _train_step(self) -> dict[str, Tensor]:
         for optimizer in self.optimizers:

@@ -41,6 +41,8 @@ class MeasureClips:
     """Frames of each clip that count, from its first on; by default as many as the shortest has."""
     chunk_frames: int | None = None
     """Frames that were generated together: measures the seams between chunks."""
+    first_frames: int | None = None
+    """Frames before the first seam, where they are more: a clip that DynamicCity generates begins with a whole window."""
     group_by: Literal["nothing", "source", "trajectory"] = "source"
     """Also compare parts of the generated clips: by source up to its last slash, or by how the ego drives."""
     paired: bool = False
@@ -64,7 +66,7 @@ def run(config: MeasureClips) -> None:
     stores = open_stores(config)
     frames = common_frames(stores, config.frames)
     if config.chunk_frames is not None:
-        border_transitions(frames - 1, config.chunk_frames)
+        border_transitions(frames - 1, config.chunk_frames, config.first_frames)
     dt = stores["reference"].read(0, 0, 1).dt
     extractors = load_extractors(config, stores["reference"])
     with _progress() as bar:
@@ -172,7 +174,7 @@ def _comparisons(bar: Progress, config: MeasureClips, described: dict[str, Descr
             parts[name] = part
     parts = {"all": whole} | {f"group {name}" if name == "all" else name: part for name, part in parts.items()}
     return {
-        name: compare(*part, chunk_frames=config.chunk_frames, resamples=config.resamples)
+        name: compare(*part, chunk_frames=config.chunk_frames, first_frames=config.first_frames, resamples=config.resamples)
         for name, part in bar.track(parts.items(), description="comparing")
     }
 

@@ -122,6 +122,11 @@ class SceneClips(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of all that clips come from."""
+        return [scene.source for scene, *_ in self.scenes]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         scene, ego, path = self.drive(index)
         item = {

@@ -19,6 +19,10 @@ from models.dynamiccity.patches import PatchGrid
 ConditionName = Literal["previous", "carried", "command", "trajectory", "drivable", "vehicles"]
 NAMES: tuple[ConditionName, ...] = get_args(ConditionName)
 COMMANDS = ("static", "forward", "left", "right")
+# How often a condition is missing in training, over the share that is withheld: as seldom as none of those that go together in
+# use would hardly ever be learned together. An edit and a first window know no past, the closed loop no vehicles and often no
+# layout, what follows a command no trajectory.
+_MISSING = {"previous": 2, "carried": 2, "trajectory": 2, "command": 3, "drivable": 5, "vehicles": 5}
 MOTION_SCALE = (0.2, 1.0, 10.0)  # a frame's motion of 5 m, 1 m and 0.1 rad counts as one
 
 
@@ -48,10 +52,10 @@ class Conditions:
         return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
 
     def withhold(self, share: float, generator: torch.Generator) -> Conditions:
-        """Conditions kept from a share of the samples: from half of them all together, from the others one or another.
+        """Conditions kept from some samples: from share / 2 of them all together, as guidance asks; from the others each with a
+        chance of its own, up to a half, since all uses go without some.
 
-        Guidance asks what a sample is without any condition, an edit or the start of a sequence what it is without some. What
-        speaks of the past goes together. Draws are made on the CPU, and are the same whatever conditions are given.
+        What speaks of the past goes together. Draws are made on the CPU, and are the same whatever conditions are given.
         """
         given = self.given()
         batch = max((len(value) for value in given.values()), default=0)
@@ -59,7 +63,7 @@ class Conditions:
         told = dict(self.told)
         for name, value in given.items():
             own = draws[:, 1 + NAMES.index("previous" if name == "carried" else name)]
-            kept = ((draws[:, 0] >= share / 2) & (own >= share / 2)).to(value.device)
+            kept = ((draws[:, 0] >= share / 2) & (own >= min(_MISSING[name] * share, 0.5))).to(value.device)
             told[name] = kept & told[name] if name in told else kept
         return replace(self, told=told)
 
@@ -78,7 +82,10 @@ class Conditions:
         return Conditions(**moved, told={name: value.to(device) for name, value in self.told.items()})
 
     def frames(self, first: int, last: int) -> Conditions:
-        """The same for frames `first` to `last` - 1 of what there is for each frame; beyond its end the last frame repeats."""
+        """The same for frames `first` to `last` - 1 of what there is for each frame; beyond its end the last frame repeats.
+
+        That is for frames that only fill up a window: see `generate`.
+        """
         changed = {}
         for name in ("trajectory", "drivable", "vehicles"):
             value = getattr(self, name)

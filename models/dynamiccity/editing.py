@@ -86,5 +86,5 @@ def edit(
         given = f"{tuple(occupancy.shape)} and {region.dtype} {tuple(region.shape)}"
         raise ValueError(f"edit: expected {expected}, found {given}")
     known = Known(model.encode(occupancy), ~touched(region.to(torch.uint8)))
-    decoded = model.decode(model.sample(conditions or Conditions(), seeds, steps, known))
+    decoded = model.decode(model.sample(conditions or Conditions(), seeds.to(occupancy.device), steps, known))
     return torch.where(region, decoded, occupancy)

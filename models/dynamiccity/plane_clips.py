@@ -41,8 +41,9 @@ class PlaneClips(StoredTensors):
 
     def scale(self, model: DynamicCityWorldModel) -> tuple[float, ...]:
         """Root mean square of each plane's features over all windows, in the order of PLANES."""
-        planes = roll_in(self.planes.double(), model.diffusion.layout)
-        return tuple(float(getattr(planes, name).square().mean().sqrt()) for name in PLANES)
+        squares = sum(part.double().square().sum(0, keepdim=True) for part in self.planes.split(256))
+        planes = roll_in(squares / len(self), model.diffusion.layout)
+        return tuple(float(getattr(planes, name).mean().sqrt()) for name in PLANES)
 
     def conditions(self, pick: Tensor, scale: Tensor, model: DynamicCityWorldModel) -> Conditions:
         """Conditions of windows int64 (B,), those that the model learns of, with maps divided by scale (1, 1, H, W)."""
@@ -60,7 +61,11 @@ class PlaneClips(StoredTensors):
 
 @torch.no_grad()
 def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], indices: range) -> PlaneClips:
-    """Encode items of a data set of clips, one at a time; the model's scale must be one."""
+    """Encode items of a data set of clips, one at a time; the model's scale must be one.
+
+    Half of the items are told as a rollout is: every other one learns of the drivable surface what is known of it before the
+    window is imagined, not all that will be; and every other two have a past that went through the VAE, as what was imagined.
+    """
     device, want_carried = next(model.parameters()).device, "carried" in model.cfg.transformer.conditions
     rows: list[tuple[Tensor, ...]] = []
     for index in indices:
@@ -69,10 +74,15 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
         if occupancy.shape[1] != model.cfg.clip_frames:
             raise ValueError(f"clip {index}: expected {model.cfg.clip_frames} frames, found {occupancy.shape[1]}")
         before, now, motion = occupancy[:, : model.window], occupancy[:, -model.window :], motion[:, -model.window :]
+        if index % 4 >= 2:
+            before = model.vae.reconstruct(before)
         carried = motion.new_zeros(1, 0)
         if want_carried:
             carried = model.encode(model.carry(before, motion))
         drivable, vehicles = layout_of(now, model.grid)
+        if index % 2:
+            route = torch.stack((torch.zeros_like(drivable[:, -1]), drivable[:, -1]), dim=1)
+            drivable, _ = model.drivable_ahead(route, before, motion)
         above = drivable.to(torch.uint8) + 2 * vehicles.to(torch.uint8)
         maps = (part.half() for part in (model.encode(now), model.encode(before), carried))
         rows.append(tuple(part.cpu() for part in (*maps, motion, above)))
@@ -81,5 +91,5 @@ def encode_windows(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]],
 
 def build_plane_clips(model: DynamicCityWorldModel, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> PlaneClips:
     """The first `count` clips of a data set, encoded in parts that are kept in `folder`, see `build_parts`."""
-    told = f"overlap {model.cfg.overlap}, carried {'carried' in model.cfg.transformer.conditions}"
+    told = f"overlap {model.cfg.overlap}, carried {'carried' in model.cfg.transformer.conditions}, half as in a rollout"
     return build_parts(PlaneClips, partial(encode_windows, model, clips), count, folder, origin_of(clips, model.vae, told=told))

@@ -29,7 +29,7 @@ class DynamicCityConfig:
         dt: seconds between frames.
         scale: planes in the order of PLANES are divided by it before they are noised: their root mean squares in training.
         overlap: even number of frames at the beginning of each window that were shown already, and are kept.
-        withheld: share of training samples from which each condition is kept; guidance needs some.
+        withheld: how often conditions are missing in training, see `Conditions.withhold`; guidance needs some that are.
         sampler: how chunks are sampled in rollouts.
         guidance: scale of classifier-free guidance in rollouts; 1 for none.
     """

@@ -16,7 +16,7 @@ from models.dynamiccity.plane_diffusion import DynamicCityConfig
 from models.dynamiccity.vae import HexPlaneVae
 from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.pretrained import save_pretrained
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 
 
 class PlaneBatch(NamedTuple):
@@ -53,7 +53,7 @@ class DiffusionTask(nn.Module):
 
     def forward(self, batch: PlaneBatch, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, the mean squared error of the noise, and the bound of a step in bits per number."""
-        generator, rollout, diffusion = step_generator(self.seed, step), batch.rollout, self.model.diffusion
+        generator, rollout, diffusion = own_generator(self.seed, step), batch.rollout, self.model.diffusion
         index = torch.randint(len(diffusion.process), (len(rollout),), generator=generator)
         noise = torch.randn(rollout.shape, generator=generator).to(rollout.device)
         told = batch.conditions.withhold(self.model.cfg.withheld, generator)
@@ -80,9 +80,7 @@ def train_diffusion(
     scale = model.diffusion.scale.cpu()
 
     def make_batch(step: int) -> PlaneBatch:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        generator = step_generator(cfg.seed + 1, step)
-        pick = torch.randint(len(cache), (world, cfg.batch_size), generator=generator)[rank]
+        pick = trainer.at_random(step, len(cache))
         device = trainer.accelerator.device
         return PlaneBatch((cache.planes[pick].float() / scale).to(device), cache.conditions(pick, scale, model).to(device))
 

@@ -14,7 +14,7 @@ from models.dynamiccity.pretrained import save_vae
 from models.dynamiccity.vae import HexPlaneVae
 from models.losses import lovasz_softmax
 from models.train_tokenizer import class_frequency, mirror
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 from scenes.dataset import SceneClips
 from scenes.store_clips import StoreClips
 
@@ -52,7 +52,7 @@ class VaeTask(nn.Module):
 
     def forward(self, occupancy: Tensor, step: int) -> dict[str, Tensor]:
         """Figures of one step on occupancy uint8 (B, T, X, Y, Z); KL is in nats a feature."""
-        generator = step_generator(self.seed, step)
+        generator = own_generator(self.seed, step)
         logits, posterior = self.vae(occupancy, generator)
         logits, target = logits.flatten(0, -2), occupancy.flatten()
         entropy = cross_entropy(logits, target.long(), self.weights)
@@ -77,9 +77,7 @@ def train_vae(
     task = VaeTask(HexPlaneVae(clips.grid, shape), class_frequency(clips, _FREQUENCY_CLIPS), loss, cfg.seed)
 
     def make_batch(step: int) -> Tensor:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        first = (step * world + rank) * cfg.batch_size
-        batch = torch.stack([clips[first + index]["occupancy"] for index in range(cfg.batch_size)])
+        batch = torch.stack([clips[index]["occupancy"] for index in trainer.in_turn(step, len(clips))])
         return (mirror(batch) if step % 2 else batch).to(trainer.accelerator.device)
 
     def export(trained: nn.Module) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.diffusion_sampling import Known
-from models.dynamiccity.clip_conditions import command_of, drivable_of_route
+from models.dynamiccity.clip_conditions import command_of, drivable_of_route, layout_of
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.config import plane_shapes
 from models.dynamiccity.hexplane import PLANES, HexPlane
@@ -88,19 +88,23 @@ class DynamicCityWorldModel(WorldModel):
         conditions = Conditions()
         if route is not None and "drivable" in self.cfg.transformer.conditions:
             window_motion = torch.cat((rollout["motion"], motion), dim=1)
-            drivable, known = drivable_of_route(route, window_motion, self.grid)
+            drivable, known = self.drivable_ahead(route, rollout["shown"], window_motion)
             conditions = Conditions(drivable=drivable, told={"drivable": known})
         voxels = self.continue_window(rollout, motion, conditions)
         return Chunk(codes=None, voxels=voxels if decode else None)
 
     @torch.no_grad()
     def generate(self, motion: Tensor, seeds: Tensor, conditions: Conditions | None = None) -> Chunk:
-        """A clip of any length without history: motion (B, T, 3), whose first row says how the ego came into the first frame.
+        """A clip of any length without history: motion (B, T, 3), whose first row counts for nothing.
 
-        conditions: what else is to be told, over all T frames; planes, commands and trajectories that follow from history and
-        motion are told in any case, unless a command is given. Returns voxels (B, T, X, Y, Z).
+        conditions: what else is to be told; planes, commands and trajectories that follow from history and motion are told in
+        any case, unless a command is given. Returns voxels (B, T, X, Y, Z). Raises ValueError for layouts of fewer frames.
         """
         conditions, frames = conditions or Conditions(), motion.shape[1]
+        for name in ("drivable", "vehicles"):
+            layout = getattr(conditions, name)
+            if layout is not None and layout.shape[1] < frames:
+                raise ValueError(f"generate: expected {name} for {frames} frames, found {layout.shape[1]}")
         seeds = seeds.to(motion.device)
         chunks = max(math.ceil((frames - self.window) / self.chunk_frames), 0)
         motion = torch.cat((motion, motion[:, -1:].expand(-1, self.window + chunks * self.chunk_frames - frames, -1)), dim=1)
@@ -127,9 +131,14 @@ class DynamicCityWorldModel(WorldModel):
         return voxels
 
     def tell(self, conditions: Conditions, motion: Tensor, rollout: Rollout | None = None) -> Conditions:
-        """Conditions with what follows from a window's motion (B, window, 3) and the past, as far as the model learns of it."""
+        """Conditions with what follows from a window's motion (B, window, 3) and the past, as far as the model learns of it.
+
+        Without a past the first row counts for nothing: the ego is taken to have driven before as it does then.
+        """
         names = self.cfg.transformer.conditions
         told: dict[str, Any] = {}
+        if rollout is None:
+            motion = torch.cat((motion[:, 1:2], motion[:, 1:]), dim=1)
         if "trajectory" in names:
             told["trajectory"] = motion
         if "command" in names and conditions.command is None:
@@ -147,6 +156,16 @@ class DynamicCityWorldModel(WorldModel):
         """
         onward = warp_chunk(shown[:, -1], motion[:, self.cfg.overlap :], self.grid, fill=self.grid.free)
         return torch.cat((self._kept(shown), onward), dim=1)
+
+    def drivable_ahead(self, route: Tensor, shown: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """The drivable surface of a window, bool (B, window, X, Y), as far as it is known before the window is imagined, and
+        which worlds know of any, bool (B,).
+
+        That is what the raster (B, 2, X, Y) at the window's end knows, see `WorldModel.advance`, and what the last frame of
+        those shown (B, overlap or more, X, Y, Z) saw. motion: (B, window, 3).
+        """
+        surface, known = drivable_of_route(route, motion, self.grid)
+        return surface | layout_of(self.carry(shown, motion), self.grid)[0], known
 
     def _kept(self, shown: Tensor) -> Tensor:
         """Those of the frames shown that begin the next window: (B, overlap, X, Y, Z)."""
@@ -169,8 +188,9 @@ class DynamicCityWorldModel(WorldModel):
         """Make a window that was shown, and its motion (B, window, 3), the past of each world."""
         kept = max(self.cfg.overlap, 1)
         rollout["planes"] = self.encode(window)
-        rollout["shown"] = window[:, -kept:].contiguous()
-        rollout["motion"] = motion[:, self.window - self.cfg.overlap :].to(torch.float32).contiguous()
+        # Copies: a window of one world would be a view of what the caller gave.
+        rollout["shown"] = window[:, -kept:].clone()
+        rollout["motion"] = motion[:, self.window - self.cfg.overlap :].to(torch.float32, copy=True)
         rollout["step"] = rollout["step"] + 1
 
     def _rows(self, count: int) -> Tensor:

@@ -89,14 +89,15 @@ def compare(
     others: Description | None = None,
     *,
     chunk_frames: int | None = None,
+    first_frames: int | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compare generated clips with a reference of true ones.
 
     others: more true clips, from elsewhere (the towns trained on), for the floor; without them the floor is that of the halves
-    of the reference. chunk_frames: frames that were generated together, to look for seams. Raises ValueError where a set has
-    less than LEAST clips.
+    of the reference. chunk_frames: frames that were generated together, to look for seams; first_frames: those before the first
+    border, where they are others. Raises ValueError where a set has less than LEAST clips.
     """
     for name, clips in (("generated", generated), ("reference", reference), ("others", others)):
         if clips is not None and len(clips) < LEAST:
@@ -120,7 +121,7 @@ def compare(
     for name in generated.histograms:
         for figure, measure in HISTOGRAM_MEASURES.items():
             distances[figure, name] = distance(measure, partial(_histogram, name=name))
-    properties = {key: property_of(*how) for key, how in _properties(generated, chunk_frames).items()}
+    properties = {key: property_of(*how) for key, how in _properties(generated, chunk_frames, first_frames).items()}
     return Comparison(len(generated), len(reference), len(floor[0][1]), distances, properties)
 
 
@@ -150,7 +151,7 @@ def _estimate(figure: Callable[[Tensor], float], clips: Tensor, resamples: int, 
 Figured = tuple[Callable[[Description], Tensor], Callable[[Tensor], float]]
 
 
-def _properties(clips: Description, chunk_frames: int | None) -> dict[tuple[str, str], Figured]:
+def _properties(clips: Description, chunk_frames: int | None, first_frames: int | None) -> dict[tuple[str, str], Figured]:
     """What is figured out of each set of clips by itself, by (figure, what it is of): from which tensor (N, ...), and how."""
     found: dict[tuple[str, str], Figured] = {}
     for name in clips.posterior:
@@ -161,7 +162,8 @@ def _properties(clips: Description, chunk_frames: int | None) -> dict[tuple[str,
     for kind, name in enumerate(("static voxels", "all voxels")):
         found["change", name] = (partial(_change, kind=kind), _changed)
         if chunk_frames is not None:
-            found["seam_ratio", name] = (partial(_change, kind=kind), partial(seam_ratio, chunk_frames=chunk_frames))
+            seams = partial(seam_ratio, chunk_frames=chunk_frames, first_frames=first_frames)
+            found["seam_ratio", name] = (partial(_change, kind=kind), seams)
     return found
 
 

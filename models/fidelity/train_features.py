@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,11 @@ from models.fidelity.road_layout import road_layout
 from models.fidelity.voxel_network import VoxelNetwork, VoxelNetworkConfig
 from models.losses import class_weights, voxel_loss
 from models.metrics import class_histogram
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Clips, Trainer, TrainingConfig, own_generator
 from scenes.grid import Grid
 
 KINDS = ("voxels", "maps")
 REBUILT = 2  # frames of each clip that are rebuilt in a step: the class head is the dearest part of training
-
-
-class Clips(Protocol):
-    """Where training clips come from: item i is a dict with `occupancy` uint8 (T, X, Y, Z) and `motion` float32 (T, 3)."""
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
 class VoxelTask(nn.Module):
@@ -49,7 +43,7 @@ class VoxelTask(nn.Module):
         occupancy, network = batch["occupancy"], self.network
         count, frames = occupancy.shape[:2]
         flat = network.frame_maps(occupancy.flatten(0, 1))
-        pick = torch.randperm(count * frames, generator=step_generator(self.seed, step))[: REBUILT * count]
+        pick = torch.randperm(count * frames, generator=own_generator(self.seed, step))[: REBUILT * count]
         logits = self._class_logits(flat[pick])
         target = occupancy.flatten(0, 1)[pick].flatten()
         cross_entropy, jaccard = voxel_loss(logits.reshape(len(target), -1), target, self.weights)
@@ -102,10 +96,13 @@ class MapTask(nn.Module):
 def train_features(kind: str, clips: Clips, grid: Grid, cfg: TrainingConfig) -> Path:
     """Train the extractor of a kind, "voxels" or "maps", on clips of one grid; returns the folder with the finished extractor.
 
-    Half of the batches are mirrored. Raises ValueError for another kind.
+    Half of the batches are mirrored. Raises ValueError for another kind, and for voxels of one clip a step: their features are
+    normalised over a batch.
     """
     if kind not in KINDS:
         raise ValueError(f"train_features: expected one of {KINDS}, found {kind!r}")
+    if kind == "voxels" and cfg.batch_size < 2:
+        raise ValueError(f"batch_size: features of voxels need 2 clips a step or more, found {cfg.batch_size}")
     torch.manual_seed(cfg.seed)
     task: VoxelTask | MapTask
     if kind == "voxels":
@@ -114,9 +111,8 @@ def train_features(kind: str, clips: Clips, grid: Grid, cfg: TrainingConfig) -> 
         task = MapTask(MapNetwork(grid, MapNetworkConfig()))
 
     def make_batch(step: int) -> dict[str, Tensor]:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        first = (step * world + rank) * cfg.batch_size
-        return batch_of([clips[first + index] for index in range(cfg.batch_size)], step % 2 == 1, trainer.accelerator.device)
+        items = [clips[index] for index in trainer.in_turn(step, len(clips))]
+        return batch_of(items, step % 2 == 1, trainer.accelerator.device)
 
     def export(trained: nn.Module) -> None:
         assert isinstance(trained, VoxelTask | MapTask)

@@ -16,7 +16,7 @@ from models.occsora.pretrained_diffusion import save_diffusion
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.trajectory import trajectory_from_motion
 from models.occsora.transformer import ClipTransformerConfig
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Trainer, TrainingConfig, own_generator
 
 
 class LatentBatch(NamedTuple):
@@ -63,7 +63,7 @@ class DiffusionTask(nn.Module):
 
     def forward(self, batch: LatentBatch, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, the mean squared error of the noise, and the bound of a step in bits per element."""
-        generator, latents = step_generator(self.seed, step), batch.latents
+        generator, latents = own_generator(self.seed, step), batch.latents
         index = torch.randint(len(self.model.process), (len(latents),), generator=generator)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         told = (torch.rand(len(latents), generator=generator) >= self.model.cfg.withheld).to(latents.device)
@@ -100,9 +100,7 @@ def train_diffusion(
     task = DiffusionTask(ClipDiffusion(config), cfg.seed, full_from)
 
     def make_batch(step: int) -> LatentBatch:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        generator = step_generator(cfg.seed + 1, step)
-        pick = torch.randint(len(cache), (world, cfg.batch_size), generator=generator)[rank]
+        pick = trainer.at_random(step, len(cache))
         device = trainer.accelerator.device
         return LatentBatch(cache.latents(pick).to(device), trajectories[pick].to(device))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from models.losses import lovasz_softmax
 from models.occsora.codebook import Quantized
@@ -16,7 +15,7 @@ from models.occsora.config import OccSoraPreset
 from models.occsora.pretrained import save_tokenizer
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.train_tokenizer import perplexity
-from models.training import Trainer, TrainingConfig, step_generator
+from models.training import Clips, Trainer, TrainingConfig, own_generator
 
 CROSS_ENTROPY, LOVASZ, CODEBOOK = 10.0, 1.0, 1.0  # weights of the losses, the release's
 HISTORY = "history"  # folder of a run with the tokenizer of every save
@@ -63,7 +62,7 @@ class TokenizerTask(nn.Module):
 
     def forward(self, occupancy: Tensor, step: int) -> dict[str, Tensor]:
         """Figures of one step on occupancy uint8 (B, T, X, Y, Z)."""
-        generator = step_generator(self.seed, step)
+        generator = own_generator(self.seed, step)
         features, quantized = self.tokenizer(occupancy)
         features, target = features.flatten(0, 3), occupancy.flatten(0, 3)
         if 0 < self.columns < len(target):
@@ -103,7 +102,7 @@ class TokenizerTask(nn.Module):
 
 
 def train_tokenizer(
-    clips: Dataset[dict[str, Any]],
+    clips: Clips,
     preset: OccSoraPreset,
     cfg: TrainingConfig,
     *,
@@ -121,9 +120,7 @@ def train_tokenizer(
     task = TokenizerTask(OccSoraTokenizer(preset.grid, preset.tokenizer), cfg.seed, columns, revive)
 
     def make_batch(step: int) -> Tensor:
-        rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        first = (step * world + rank) * cfg.batch_size
-        items = [clips[first + index]["occupancy"] for index in range(cfg.batch_size)]
+        items = [clips[index]["occupancy"] for index in trainer.in_turn(step, len(clips))]
         return torch.stack(items).to(trainer.accelerator.device)
 
     def export(trained: nn.Module) -> None:

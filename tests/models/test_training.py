@@ -21,7 +21,7 @@ from models.pretrained import from_pretrained, load_agent_flow, load_tokenizer
 from models.train_agent_flow import AgentFlowTask, flow_batch, train_agent_flow
 from models.train_tokenizer import train_tokenizer
 from models.train_world_model import WorldModelTask, train_world_model
-from models.training import Trainer, TrainingConfig
+from models.training import Trainer, TrainingConfig, own_generator
 from scenes.dataset import SceneClips
 from tests.models.small import CONFIG, GRID, history, make_street
 
@@ -178,6 +178,27 @@ def test_training_learns(tmp_path: Path) -> None:
     with torch.no_grad():
         figures = task(batch, step=0)
     assert float(figures["from_noise"]) < 0.9 * float(figures["warp"])
+
+
+def test_items_are_taken_in_turn_and_drawn_by_step(tmp_path: Path) -> None:
+    """In turn they begin again after the last; drawn ones follow from the step."""
+    trainer = Trainer(Steep(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, batch_size=3))
+    assert [trainer.in_turn(step, 7) for step in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+    drawn = [trainer.at_random(step, 1000) for step in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_processes_draw_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of several processes draws as one alone does, the others differ."""
+    alone = torch.rand(4, generator=own_generator(3, 5))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    found = []
+    for rank in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        found.append(torch.rand(4, generator=own_generator(3, 5)))
+    assert torch.equal(found[0], alone)
+    assert len({tuple(part.tolist()) for part in found}) == 3
 
 
 class Steep(nn.Module):

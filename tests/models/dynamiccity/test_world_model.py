@@ -73,6 +73,56 @@ def test_a_clip_continues_as_a_rollout_does() -> None:
     assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
+def test_the_first_row_of_motion_counts_for_nothing() -> None:
+    """How the ego came into the first frame is not known to a clip without history, and makes no difference."""
+    model, motion = make_world(), make_motion(2, FRAMES)
+    other = motion.clone()
+    other[:, 0] = 0
+    first, second = (model.generate(part, SEEDS).voxels for part in (motion, other))
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, second)
+
+
+def test_layouts_that_end_too_soon_are_refused() -> None:
+    layout = torch.ones(2, FRAMES, *GRID.shape[:2], dtype=torch.bool)
+    with pytest.raises(ValueError, match=rf"generate: expected drivable for {FRAMES + 1} frames, found {FRAMES}"):
+        make_world().generate(make_motion(2, FRAMES + 1), SEEDS, Conditions(drivable=layout))
+
+
+def test_what_was_given_stays_the_callers() -> None:
+    """One world alone, whose slices are no copies: resetting it leaves the history that it began with."""
+    model = make_world(vae=SHORT, overlap=4)
+    history = torch.zeros(1, model.history_frames, *GRID.shape, dtype=torch.uint8)
+    motion = make_motion(1, model.history_frames)
+    before = motion.clone()
+    rollout = model.start(history, motion, SEEDS[:1])
+    rollout["shown"].fill_(3)
+    rollout["motion"].fill_(3)
+    assert int(history.max()) == 0
+    assert torch.equal(motion, before)
+
+
+def test_the_surface_ahead_is_what_the_raster_and_the_last_frame_know() -> None:
+    """Columns of the last frame's roads are known where they come to lie, and those of the raster beyond them."""
+    model = make_world(vae=SHORT, overlap=2)
+    road = GRID.classes.index("driveable_surface")
+    shown = torch.full((1, 2, *GRID.shape), GRID.free, dtype=torch.uint8)
+    shown[..., 0] = road
+    motion = torch.zeros(1, 8, 3)
+    motion[:, 2:, 0] = GRID.voxel
+    nothing = torch.zeros(1, 2, *GRID.shape[:2], dtype=torch.uint8)
+    seen, known = model.drivable_ahead(nothing, shown, motion)
+    assert not bool(known.any())
+    assert bool(seen[:, :2].all())
+    assert [int(seen[0, frame].sum()) for frame in (2, 7)] == [(GRID.shape[0] - gone) * GRID.shape[1] for gone in (1, 6)]
+    raster = nothing.clone()
+    raster[:, 1] = 1
+    seen, known = model.drivable_ahead(raster, shown, motion)
+    assert bool(known.all())
+    assert bool(seen.all())
+
+
 def test_kept_frames_are_known_exactly() -> None:
     """Rows of the planes of time depend on their own two frames alone, so those that are kept are the encoder's own."""
     model = make_world(vae=SHORT, overlap=4)

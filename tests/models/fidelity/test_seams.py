@@ -16,8 +16,10 @@ from scenes.grid import Grid
 
 def test_by_hand() -> None:
     assert border_transitions(5, 2).tolist() == [False, True, False, True, False]
+    assert border_transitions(8, 2, first_frames=3).tolist() == [False, False, True, False, True, False, True, False]
     counts = torch.tensor([[[1, 100], [3, 50], [1, 100]], [[3, 100], [3, 50], [3, 100]]])
     assert seam_ratio(counts, 2) == pytest.approx((6 / 100) / (8 / 400))
+    assert seam_ratio(counts, 2, first_frames=1) == pytest.approx((8 / 400) / (6 / 100))
     assert math.isnan(seam_ratio(torch.tensor([[[0, 9], [1, 9], [0, 9]]]), 2))
 
 
