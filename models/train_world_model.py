@@ -213,6 +213,6 @@ def train_world_model(
         assert isinstance(trained, WorldModelTask)
         save_pretrained(trained.model, cfg.out)
 
-    trainer = Trainer(task, make_batch, export, cfg)
+    trainer = Trainer(task, make_batch, export, cfg, {"sequences": sequences, "chunks": chunks})
     trainer.run()
     return cfg.out

@@ -6,9 +6,10 @@ bit on the CPU, as one that was not.
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
@@ -108,11 +109,17 @@ class Trainer:
     """Runs `task`, a module whose forward takes (batch, step) and returns figures, "loss" among them.
 
     make_batch(step) gives the batch of a step on this process; it must depend on nothing but the step and the rank.
-    export(task) writes the finished model; it is called with the averaged weights in place.
+    export(task) writes the finished model; it is called with the averaged weights in place. further: settings beside those of
+    the configuration that a training may not go on with others of, as JSON holds them.
     """
 
     def __init__(
-        self, task: nn.Module, make_batch: Callable[[int], Any], export: Callable[[nn.Module], None], cfg: TrainingConfig
+        self,
+        task: nn.Module,
+        make_batch: Callable[[int], Any],
+        export: Callable[[nn.Module], None],
+        cfg: TrainingConfig,
+        further: Mapping[str, Any] | None = None,
     ) -> None:
         try:
             from accelerate import Accelerator
@@ -120,6 +127,7 @@ class Trainer:
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("training needs accelerate: pip install 'occsora-gym[train]'") from error
         self.cfg, self.make_batch, self.export = cfg, make_batch, export
+        self.further = json.loads(json.dumps(further or {}))
         handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
         self.accelerator = Accelerator(mixed_precision=cfg.precision, kwargs_handlers=[handler])
         self.task = task
@@ -230,7 +238,7 @@ class Trainer:
 
     def _lasting(self) -> dict[str, Any]:
         """Settings that all parts of a training share, as JSON holds them."""
-        return {name: value for name, value in vars(self.cfg).items() if name not in _FREE}
+        return {name: value for name, value in vars(self.cfg).items() if name not in _FREE} | self.further
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,8 @@ def train_diffusion(
         assert isinstance(trained, DiffusionTask)
         save_pretrained(trained.model, cfg.out)
 
-    trainer = Trainer(DiffusionTask(model, cfg.seed), make_batch, export, cfg)
+    further = {"sequences": count, "model": asdict(model.cfg)}
+    trainer = Trainer(DiffusionTask(model, cfg.seed), make_batch, export, cfg, further)
     trainer.run()
     return cfg.out
 

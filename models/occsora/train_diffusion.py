@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,6 @@ def train_diffusion(
         assert isinstance(trained, DiffusionTask)
         save_diffusion(trained.model, cfg.out)
 
-    trainer = Trainer(task, make_batch, export, cfg)
+    trainer = Trainer(task, make_batch, export, cfg, {"clips": count, "model": asdict(config), "full_from": full_from})
     trainer.run()
     return cfg.out

@@ -111,11 +111,17 @@ def test_time_budget_stops_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
-    """A folder that holds a run with another schedule is refused, not mixed."""
-    Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4)).run()
+    """A folder that holds a run with another schedule, or on other data, is refused, not mixed."""
+    data = {"clips": 7, "shape": (2, 3)}
+    first = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), data)
+    first.run()
+    Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), data).run()
+    with pytest.raises(ValueError, match="clips=7, this run asks for clips=8"):
+        more = data | {"clips": 8}
+        Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), more).run()
     for told, found in (({"steps": 5}, "steps=4, .*steps=5"), ({"optimizer": "adamw"}, "optimizer='muon', .*'adamw'")):
         settings = TrainingConfig(**{"out": tmp_path, "steps": 4} | told)
-        again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, settings)
+        again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, settings, data)
         with pytest.raises(ValueError, match=found):
             again.run()
 

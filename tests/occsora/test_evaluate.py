@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agents.evaluation import runner
+from agents.evaluation.episode import StartState
 from occsora import evaluate
 from occsora.__main__ import main
 from occsora.evaluate import Evaluate
@@ -109,3 +111,16 @@ def test_what_is_wrong_is_said(
     evaluate.plan(Evaluate(worlds=("warp",), episodes=1, max_seconds=5.0, scenes=scene_folder, out=tmp_path))
     assert main([*words(scene_folder, tmp_path), *more]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_missing_sumo_is_said_before_anyone_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(dynamics: str) -> None:
+        simulator = SimpleNamespace(scenes=[SimpleNamespace(name="town")], dynamics_of=lambda scene: dynamics)
+        starts = [StartState(0, "town", "sedan.0", 2.0, 5.0, 1)]
+        evaluate._check_sumo([SimpleNamespace(simulator=SimpleNamespace()), SimpleNamespace(simulator=simulator)], starts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate.importlib.util, "find_spec", lambda name: None)
+        begin("replay")
+        with pytest.raises(ImportError, match="--worlds: reference is live SUMO"):
+            begin("sumo")
