@@ -42,7 +42,8 @@ weights: $(VENV)/.developer
 	$(BIN)/occsora train-agent-flow --preset mini --scenes runs/mini/scenes --out runs/mini/flow
 	$(BIN)/occsora train-world-model --preset mini --scenes runs/mini/scenes --tokenizer runs/mini/tokenizer --flow runs/mini/flow \
 		--out runs/mini/world
-	$(BIN)/python benchmarks/world_model.py --preset runs/mini/world --json runs/mini/world/measured.json
+	$(BIN)/python benchmarks/world_model.py --preset runs/mini/world --networks 3 --clips 12 \
+		--json runs/mini/world/measured.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
