@@ -116,9 +116,11 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     first = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), data)
     first.run()
     Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), data).run()
+    more = Trainer(
+        Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), data | {"clips": 8}
+    )
     with pytest.raises(ValueError, match="clips=7, this run asks for clips=8"):
-        more = data | {"clips": 8}
-        Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=4), more).run()
+        more.run()
     for told, found in (({"steps": 5}, "steps=4, .*steps=5"), ({"optimizer": "adamw"}, "optimizer='muon', .*'adamw'")):
         settings = TrainingConfig(**{"out": tmp_path, "steps": 4} | told)
         again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, settings, data)
