@@ -41,7 +41,8 @@ class Demo:
     model: str | None = None
     """World model: a name, a folder, a hub id, or "warp", the rigid baseline. The bundled one by default."""
     planner: str = "idm"
-    """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi, ppo:FILE, sac:FILE or module:object."""
+    """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi, ppo, ppo:FILE, sac:FILE or module:object;
+    from idm to mppi also with parameters, NAME:name=value,name=value."""
     scene: str | None = None
     """Name of the scene to start from; by default one is drawn, and recordings are taken in turn."""
     seed: int = 9

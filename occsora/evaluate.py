@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -37,7 +37,8 @@ class Evaluate:
     """Settings of the evaluation."""
 
     planners: tuple[str, ...] = ("cv", "idm")
-    """Who drives: names of planners, ppo:FILE.zip, or module:object for your own; NAME=PLANNER calls it NAME in the tables."""
+    """Who drives: cv, stop, random, log, idm, pure-pursuit, lattice, cem, mppi (from idm on also as NAME:name=value), ppo,
+    ppo:FILE.zip, sac:FILE.zip, or module:object for your own; NAME=PLANNER calls it NAME in the tables."""
     worlds: tuple[str, ...] = ("dream",)
     """Where: dream, reference (true dynamics), warp (the rigid baseline). The first is compared with the others."""
     episodes: int = 20
@@ -99,6 +100,7 @@ def plan(config: Evaluate) -> list[Job]:
     with threads(config.threads):
         envs = [open_world(name, settings) for name in worlds]
         starts = draw_starts(envs, config.episodes, config.seed, config.max_seconds)
+        _check_sumo(envs, starts)
         _check_planners(config, settings, starts[0])
     return [
         Job(world, planner, place, settings, config.threads)
@@ -145,6 +147,15 @@ def _check(config: Evaluate) -> None:
         raise FileNotFoundError(f"--scenes: {config.scenes} does not exist")
     for library in ("jinja2", "matplotlib", *["ray"] * _apart(config)):  # missing ones show before hours are driven
         importlib.import_module(library)
+
+
+def _check_sumo(envs: list[Any], starts: list[StartState]) -> None:
+    """Raise ImportError where the true world of a start is live SUMO and SUMO is not here, before the dream is driven."""
+    begun = {place.scene for place in starts}
+    for simulator in (env.simulator for env in envs if hasattr(env.simulator, "dynamics_of")):
+        live = any(scene.name in begun and simulator.dynamics_of(scene) == "sumo" for scene in simulator.scenes)
+        if live and not (importlib.util.find_spec("libsumo") and importlib.util.find_spec("sumo")):
+            raise ImportError("--worlds: reference is live SUMO in these scenes: pip install -c constraints.txt -e '.[sumo]'")
 
 
 def _apart(config: Evaluate) -> bool:

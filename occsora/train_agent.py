@@ -69,8 +69,8 @@ class TrainAgent:
     policy: Path | None = None
     """File of a policy to begin with, such as the imitated.zip or ppo.zip of another training."""
     imitate: str | None = None
-    """Planner of `control` actions, for example idm, whose driving PPO imitates before it learns from its own; see `occsora
-    evaluate` for the names."""
+    """Planner of `control` actions whose driving PPO imitates before it learns from its own: idm, pure-pursuit, lattice and
+    the others of that kind that `occsora demo --help` names."""
     imitate_steps: int = 2048
     """Environment steps in all worlds that are imitated, in all rounds together; they come on top of --steps."""
     imitate_rounds: int = 4

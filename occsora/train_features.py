@@ -20,7 +20,7 @@ class TrainFeatures:
     clips: str | None = None
     """Store of clips, in the place of scenes: a path or fsspec URL."""
     preset: str = "mini"
-    """World model whose grid and frame rate scenes are rendered for."""
+    """World model whose grid and frame rate scenes are rendered for: mini or base."""
     frames: int = 8
     """Frames of a training clip."""
     steps: int = 2000

@@ -27,7 +27,8 @@ class TrainingOptions:
     out: Path
     """Folder of the run: checkpoints, TensorBoard logs and the finished model."""
     preset: str = "mini"
-    """Size of the model, see docs/world_model.md, docs/occsora.md and docs/dynamiccity_world.md."""
+    """Size of the model: mini, base; where tokenizers or world models are trained also occsora, dynamiccity-carlasc,
+    dynamiccity-occ3d and their variants, see docs/occsora.md and docs/dynamiccity_world.md."""
     steps: int | None = None
     """Optimiser steps in all, which the schedule of the learning rate spans; by default those of the preset."""
     batch_size: int | None = None

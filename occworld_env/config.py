@@ -50,7 +50,8 @@ class EnvConfig:
         max_steering_rate: bound on the change of the front wheel angle, rad/s.
         max_lateral_acceleration: grip of the tyres, m/s^2; the steering is bounded so that a turn stays below it.
         offroute_distance: distance from the rear axle to the route that ends the episode, metres.
-        offroad_share: share of the ego's footprint on surface known and not drivable that ends the episode, in (0, 1).
+        offroad_share: share not drivable, of that part of the ego's footprint whose surface is known, that ends the episode, in
+            (0, 1); where less than a quarter of the footprint is known none does.
         min_route: route that a drawn start must have ahead, metres.
         min_speed: speed of the ego at a drawn start at the least, m/s; a queue that waits rarely starts in an imagined world.
         known_map: whether the world model is told the drivable surface of the scene's map beside the route.
