@@ -65,7 +65,7 @@ class PlainProjection(nn.Module):
         self.ours = ours
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat((x, self.ours.token.expand(len(x), -1, -1)), dim=1) + self.ours.position
+        x = torch.cat((x, self.ours.token + x.mean(1, keepdim=True)), dim=1) + self.ours.position
         for layer in self.ours.layers:
             assert isinstance(layer, Layer)
             parts = layer.qkv(layer.norm(x)).chunk(3, dim=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeGuard
@@ -32,8 +32,8 @@ class TrainingConfig:
         out: folder of the run: checkpoints, TensorBoard logs and the finished model.
         steps: optimiser steps in all; the learning rate's schedule spans them.
         batch_size: samples a step and process.
-        optimizer: "muon", for the weights of linear layers and of convolutions between all channels, with AdamW for the rest;
-            or "adamw" for everything.
+        optimizer: "muon", for the weights of linear layers and of convolutions between all channels, with AdamW for the rest
+            and for modules whose class has `without_muon`; or "adamw" for everything.
         learning_rate: peak of the schedule; beside Muon, AdamW's is a fifth of it.
         schedule: after the warm-up, "cosine" down to a twentieth, or "constant".
         warmup: steps of linear warm-up.
@@ -89,7 +89,7 @@ def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimi
     if cfg.optimizer == "adamw":
         learned = [parameter for parameter in task.parameters() if parameter.requires_grad]
         return [torch.optim.AdamW([{"params": learned, "peak": cfg.learning_rate, "weight_decay": cfg.weight_decay}])]
-    matrices = [layer.weight for layer in task.modules() if _mixes_channels(layer) and layer.weight.requires_grad]
+    matrices = [layer.weight for layer in _layers(task) if layer.weight.requires_grad]
     chosen = {id(matrix) for matrix in matrices}
     others = [parameter for parameter in task.parameters() if parameter.requires_grad and id(parameter) not in chosen]
     groups = {
@@ -97,6 +97,16 @@ def _optimizers(task: nn.Module, cfg: TrainingConfig) -> list[torch.optim.Optimi
         torch.optim.AdamW: [{"params": others, "peak": ADAMW_SHARE * cfg.learning_rate, "weight_decay": 0.0}],
     }
     return [kind(group) for kind, group in groups.items() if group[0]["params"]]
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Linear | nn.Conv3d]:
+    """Layers that Muon trains: all that mix channels, but those of a module that says it is to be trained `without_muon`."""
+    if getattr(module, "without_muon", False):
+        return
+    if _mixes_channels(module):
+        yield module
+    for child in module.children():
+        yield from _layers(child)
 
 
 def _mixes_channels(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv3d]:

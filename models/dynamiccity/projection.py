@@ -28,6 +28,9 @@ class Layer(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
         self.widen, self.narrow = nn.Linear(channels, mlp), nn.Linear(mlp, channels)
+        for leave in (self.out, self.narrow):  # a fresh layer changes nothing
+            nn.init.zeros_(leave.weight)
+            nn.init.zeros_(leave.bias)
 
     def forward(self, x: Tensor, *, only_last: bool = False) -> Tensor:
         """Tokens (S, N, C) -> (S, N, C), or the last of them alone (S, 1, C)."""
@@ -45,17 +48,22 @@ class Layer(nn.Module):
 
 
 class Projection(nn.Module):
-    """A transformer that presses sequences of N features into one each, read from a learned token at their end."""
+    """A transformer that presses sequences of N features into one each, read from a token at their end, at first their mean.
+
+    A token that is learned alone tells nothing of its sequence until attention does. The product of the planes is then learned
+    from the others, and whole planes stay constant; Muon, whose steps are of one size however small a gradient is, lets their
+    layers drift until the tangent saturates.
+    """
+
+    without_muon = True
 
     def __init__(self, length: int, cfg: HexPlaneConfig) -> None:
         super().__init__()
         channels = cfg.channels
-        self.token = nn.Parameter(torch.randn(1, 1, channels))
-        self.position = nn.Parameter(torch.randn(1, length + 1, channels))
+        self.token = nn.Parameter(torch.zeros(1, 1, channels))
+        self.position = nn.Parameter(torch.cat((torch.randn(1, length, channels), torch.zeros(1, 1, channels)), dim=1))
         self.layers = nn.ModuleList(Layer(channels, cfg.heads, cfg.mlp) for _ in range(cfg.depth))
-        # The release has no norm here. What the layers add up to grows, and saturates the tangent: whole planes go dead.
-        norm = nn.LayerNorm(channels, elementwise_affine=False)
-        self.head = nn.Sequential(norm, nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
+        self.head = nn.Sequential(nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Sequences (S, N, C) -> (S, C); nothing but the token is read, so the last layer has no other query."""
@@ -63,7 +71,7 @@ class Projection(nn.Module):
         return torch.cat([self._token(part) for part in sequences.split(at_a_time)])
 
     def _token(self, x: Tensor) -> Tensor:
-        x = torch.cat((x, self.token.expand(len(x), -1, -1)), dim=1) + self.position
+        x = torch.cat((x, self.token + x.mean(1, keepdim=True)), dim=1) + self.position
         *earlier, last = self.layers
         for layer in earlier:
             x = layer(x)

@@ -209,6 +209,24 @@ def test_processes_draw_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({tuple(part.tolist()) for part in found}) == 3
 
 
+class Apart(nn.Module):
+    """Two layers, one of which is not for Muon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.small = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3))
+        self.small.without_muon = True
+
+
+def test_modules_may_do_without_muon(tmp_path: Path) -> None:
+    """Their matrices are AdamW's, as are all biases."""
+    task = Apart()
+    trainer = Trainer(task, lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path))
+    held = [{id(weight) for group in part.param_groups for weight in group["params"]} for part in trainer.optimizers]
+    assert held[0] == {id(task.plain.weight)}
+    assert held[1] == {id(weight) for weight in (task.plain.bias, task.small[0].weight, task.small[0].bias)}
+
+
 class Steep(nn.Module):
     """A model whose gradient is one everywhere, so that AdamW moves a weight by the learning rate in each step."""
 

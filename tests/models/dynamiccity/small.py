@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from models.dynamiccity.config import HexPlaneConfig
+from models.dynamiccity.projection import Layer
 from models.dynamiccity.vae import HexPlaneVae
 from scenes.grid import MINI
 
@@ -18,8 +19,10 @@ def make_vae(**changes: str) -> HexPlaneVae:
     """An untrained VAE, of which no layer is zero."""
     torch.manual_seed(0)
     vae = HexPlaneVae(GRID, replace(CONFIG, **changes))
-    for widen in vae.decoder.planes.widen.values():
-        torch.nn.init.normal_(widen.leave.weight, std=0.1)
+    still = [widen.leave for widen in vae.decoder.planes.widen.values()]
+    still += [leave for layer in vae.modules() if isinstance(layer, Layer) for leave in (layer.out, layer.narrow)]
+    for layer in still:
+        torch.nn.init.normal_(layer.weight, std=0.1)
     return vae
 
 
