@@ -1,6 +1,6 @@
 """A rendered recording against the real Occ3D frame of the same moment, in bird's eye view: prints JSON, draws a PNG.
 
-    python benchmarks/occ3d_frame.py --shared ../shared/data --json -
+    python benchmarks/occ3d_frame.py --shared FOLDER --json -
 
 The frame is scene-1077 of nuScenes at the key frame of 13.5 s. Precision and recall are over columns of the 200 x 200 grid:
 all of them, and those of which the lidar's, or a camera's, mask holds a voxel. Occ3D shows what the sensors saw in 20 s,
@@ -36,7 +36,7 @@ CLASSES = ("car", "bus", "driveable_surface")
 class Config:
     """Where the recorded data are, which moment to render, and what to write."""
 
-    shared: Path = Path("../shared/data")
+    shared: Path
     """Folder with nuscenes_mini/ and occ3d_nuscenes/."""
     seconds: float = 13.5
     """Moment of the recording to render."""

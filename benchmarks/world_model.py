@@ -29,7 +29,7 @@ from scenes.scene import Scene
 from scenes.scene_file import SUFFIX, load_scene
 
 METHODS = ("", "_copy", "_warp", "_warp_cv", "_carry", "_tokenizer")
-HEADINGS = ("model", "copy", "warp", "warp + constant velocity", "flow alone", "tokenizer alone")
+HEADINGS = ("model", "copy", "warp", "warp + constant velocity", "flow and map alone", "tokenizer alone")
 BASELINES = ("copy", "warp", "warp_cv")
 
 
