@@ -20,8 +20,9 @@ Tensors = dict[str, Any]
 class TorchVectorEnv:
     """The vector environment without arrays: rules and info of `make_vec("OccSora-v0", ...)`, as tensors.
 
-    Its arguments too, but for `render_mode`; `scene` and `ego` in the info are numbers. A world that ends is reset in the same step (SAME_STEP). Then `info` has the observations and the info of all worlds as
-    they were before, "final_obs" and "final_info", and "_final", bool (N,), says for which worlds an episode ended.
+    Its arguments too, but for `render_mode`; `scene` and `ego` in the info are numbers. A world that ends is reset in the same
+    step (SAME_STEP). Then `info` has the observations and the info of all worlds as they were before, "final_obs" and
+    "final_info", and "_final", bool (N,), says for which worlds an episode ended.
 
     Attributes:
         num_envs: N. device: where all tensors are. simulator: the worlds themselves.
