@@ -144,6 +144,6 @@ def _shares(counts: Tensor) -> Tensor:
 def _class_frequency(clips: Clips, grid: Grid, samples: int = 16) -> Tensor:
     """Share of each class among the voxels of a few clips, (C,)."""
     counts = torch.zeros(grid.num_classes)
-    for index in range(samples):
+    for index in range(min(samples, len(clips))):
         counts += class_histogram(clips[index]["occupancy"], grid.num_classes).cpu()
     return counts / counts.sum()

@@ -25,8 +25,11 @@ class Listed:
     def __init__(self, clips: list[Clip]) -> None:
         self.clips = clips
 
+    def __len__(self) -> int:
+        return len(self.clips)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self.clips[index % len(self.clips)]
+        clip = self.clips[index]
         return {"occupancy": clip.occupancy, "motion": clip.motion}
 
 
@@ -35,6 +38,11 @@ def trained(kind: str, folder: Path, clips: list[Clip], grid: Grid, steps: int =
     pytest.importorskip("tensorboard")
     cfg = TrainingConfig(folder, steps=steps, batch_size=2, optimizer="adamw", learning_rate=1e-3, warmup=1, log_every=1)
     return train_features(kind, Listed(clips), grid, cfg)
+
+
+def test_voxels_of_one_clip_a_step_are_refused(grid: Grid, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size: features of voxels need 2 clips a step or more, found 1"):
+        train_features("voxels", Listed([]), grid, TrainingConfig(tmp_path, batch_size=1))
 
 
 def test_random_features_are_the_same_for_everybody(grid: Grid) -> None:

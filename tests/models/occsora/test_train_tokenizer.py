@@ -48,6 +48,9 @@ class Interrupted(Dataset[dict[str, Any]]):
     def __init__(self, broken: int) -> None:
         self.broken = broken
 
+    def __len__(self) -> int:
+        return 1000
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index == self.broken:
             self.broken = -1
