@@ -7,8 +7,8 @@ layout's, as intersection over union of all cells; beside it the same with the l
 reconstruction, which no generated window can be expected to pass. Inpainting: the middle of held-out windows is imagined anew,
 and the cells outside that changed are counted: none can, since they are put back. Long sequences: held-out clips go on for
 some chunks under their own motion; the share of static cells that change at chunk borders over that inside chunks, with an
-interval over clips. Beside it that of the true frames, which is not one either, since the ego is faster here than there, and
-of the true frames taken through the VAE window by window, which is what a perfect sampler would have; and over both.
+interval over clips. Beside it that of the true frames, which need not be one either, and of the true frames taken through the
+VAE window by window, where no sampler is at fault; and over both.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from models.dynamiccity.patches import PatchGrid
 ConditionName = Literal["previous", "carried", "command", "trajectory", "drivable", "vehicles"]
 NAMES: tuple[ConditionName, ...] = get_args(ConditionName)
 COMMANDS = ("static", "forward", "left", "right")
-# How often a condition is missing in training, over the share that is withheld: as seldom as none of those that go together in
-# use would hardly ever be learned together. An edit and a first window know no past, the closed loop no vehicles and often no
-# layout, what follows a command no trajectory.
+# A condition's chance to be missing in training, over the share that is withheld. Were all missing as seldom, what is told
+# together in use would hardly ever be learned together: an edit and a first window know no past, the closed loop no vehicles
+# and often no layout, and what follows a command no trajectory.
 _MISSING = {"previous": 2, "carried": 2, "trajectory": 2, "command": 3, "drivable": 5, "vehicles": 5}
 MOTION_SCALE = (0.2, 1.0, 10.0)  # a frame's motion of 5 m, 1 m and 0.1 rad counts as one
 

@@ -27,8 +27,8 @@ def seam_ratio(counts: Tensor, chunk_frames: int, first_frames: int | None = Non
     """Change at chunk borders over change inside chunks: 1 without a seam; NaN where nothing changes inside.
 
     counts: int64 (N, T - 1, 2), cells that changed and cells that count at each transition of N clips, as
-    `models.metrics.change_counts` gives them, after carrying the former frame along under the ego's motion. The rest is that of
-    `border_transitions`.
+    `models.metrics.change_counts` gives them, after carrying the former frame along under the ego's motion. first_frames and
+    errors are those of `border_transitions`.
     """
     total = counts.sum(0)
     border = border_transitions(len(total), chunk_frames, first_frames).to(total.device)
