@@ -27,7 +27,7 @@ import torch
 import tyro
 from occsora_mechanisms_clips import DISTURBED, Sets
 from occsora_mechanisms_noise import compare_noise_errors
-from occsora_mechanisms_plan import Config, clips_of, load_towns, make_plan
+from occsora_mechanisms_plan import Config, clips_of, load_towns, make_plan, sampler_of
 from occsora_mechanisms_tables import tables
 from occsora_mechanisms_training import (
     class_frequency,
@@ -143,12 +143,16 @@ def compare_sets(config: Config, stages: Stages, sets: Sets) -> dict[str, Any]:
 
 
 def fewest_steps(samplers: tuple[str, ...], farther: dict[str, Any]) -> dict[str, str]:
-    """For each kind of features, the sampler of fewest steps that is not farther than the first, within the interval."""
+    """For each kind of features, the sampler of fewest steps that is not farther than the first, within the interval.
+
+    Of samplers of one guidance: more of it is another model, not fewer steps.
+    """
     found = {}
-    for key in farther[f"full, {samplers[1]}"]["by"] if len(samplers) > 1 else ():
-        lows = {name: farther[f"full, {name}"]["by"][key]["low"] for name in samplers[1:]}
+    alike = [name for name in samplers[1:] if sampler_of(name)[1] == sampler_of(samplers[0])[1]]
+    for key in farther[f"full, {alike[0]}"]["by"] if alike else ():
+        lows = {name: farther[f"full, {name}"]["by"][key]["low"] for name in alike}
         as_near = [name for name, low in lows.items() if low is not None and low <= 0]
-        found[key] = min([samplers[0], *as_near], key=lambda name: int(name.split("-")[1]))
+        found[key] = min([samplers[0], *as_near], key=lambda name: sampler_of(name)[0].steps)
     return found
 
 

@@ -40,7 +40,7 @@ _BATCH = 8  # clips that are sampled at a time, and kept
 class Sets:
     """The sets by name; descriptions are kept in `out/described`, latents of generated clips in `out/samples`.
 
-    A generated set is "variant, sampler", such as "full, ddim-20".
+    A generated set is "variant, sampler", such as "full, ddim-20" or, with guidance of 2, "full, ddim-20-2".
     """
 
     def __init__(self, config: Config, held_out: list[Scene]) -> None:
@@ -136,7 +136,8 @@ class Sets:
         """Clips of a diffusion model from the trajectories; the seed of a clip is its place."""
         variant, sampler = name.split(", ")
         model = load_diffusion(self.config.out / variant)
-        settings = replace(sampler_of(sampler), limit=model.cfg.largest)
+        settings, guidance = sampler_of(sampler)
+        settings = replace(settings, limit=model.cfg.largest)
         folder = self.config.out / "samples" / _plain(name)
         folder.mkdir(parents=True, exist_ok=True)
         for first in range(0, self.count, _BATCH):
@@ -144,7 +145,7 @@ class Sets:
             if not path.is_file():
                 trajectory = trajectory_from_motion(torch.stack([clip.motion for clip in clips]))
                 seeds = torch.arange(first, first + len(clips))
-                write_tensors(path, {"latents": model.sample(trajectory, seeds, settings)})
+                write_tensors(path, {"latents": model.sample(trajectory, seeds, settings, guidance=guidance)})
             for clip, latents in zip(clips, read_tensors(path)["latents"], strict=True):
                 yield replace(clip, occupancy=self.tokenizer.decode(latents.unsqueeze(0))[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Config:
     """Clips a step of a diffusion model."""
     diffusion_rate: float = 6e-3
     """Peak learning rate of the diffusion models."""
+    snr_limit: float | None = 1.0
+    """Their training draws steps below this noise, as a ratio of signal to noise, less often; None, as released, does not."""
+    withheld: float = 0.1
+    """Training clips without their trajectory, which samplers with guidance need; the release withholds none."""
     columns: int = 1 << 14
     """Voxel columns of a batch at which the losses of the classes are taken."""
     revive: bool = True
@@ -81,10 +86,10 @@ class Config:
     """Training clips that the diffusion models draw from."""
     clips: int = 32
     """Held-out clips whose trajectories are generated from; twice as many others are what all sets are compared with."""
-    samplers: tuple[str, ...] = ("ddpm-1000", "ddpm-250", "ddpm-50", "ddim-50", "ddim-20", "ddim-10", "ddim-5")
-    """Samplers of the full model, kind and steps; the others are compared with the first."""
+    samplers: tuple[str, ...] = ("ddpm-1000", "ddpm-250", "ddpm-50", "ddim-50", "ddim-50-2", "ddim-20", "ddim-10", "ddim-5")
+    """Samplers of the full model, kind, steps and guidance if any; the others are compared with the first."""
     variant_sampler: str = "ddpm-250"
-    """One of these, that the variants of the model are compared with."""
+    """One of these without guidance, that the variants of the model are compared with."""
     resamples: int = RESAMPLES
     """Of the bootstrap behind the intervals."""
     threads: int = 2
@@ -95,10 +100,13 @@ class Config:
     """File for all figures."""
 
     def __post_init__(self) -> None:
-        for name in self.samplers:
-            sampler_of(name)
-        if self.variant_sampler not in self.samplers:
-            raise ValueError(f"--variant-sampler: expected one of --samplers {self.samplers}, found {self.variant_sampler!r}")
+        plain = [name for name in self.samplers if sampler_of(name)[1] == 1]
+        if self.variant_sampler not in plain:
+            raise ValueError(
+                f"--variant-sampler: expected one of --samplers without guidance, {plain}, found {self.variant_sampler!r}"
+            )
+        if len(plain) < len(self.samplers) and not self.withheld:
+            raise ValueError("--samplers: guidance needs --withheld above 0, found 0")
         if self.variants[:1] != ("full",) or not set(self.variants) <= set(VARIANTS):
             raise ValueError(f"--variants: expected full, then some of {list(VARIANTS)[1:]}, found {list(self.variants)}")
         if self.transformer not in SIZES:
@@ -108,12 +116,13 @@ class Config:
             raise ValueError(f"--lean: {self.lean} is for other clips than {self.preset}")
 
 
-def sampler_of(name: str) -> SamplerConfig:
-    """The sampler of a name such as "ddim-20"; ValueError where it is none."""
-    kind, _, steps = name.partition("-")
-    if kind not in ("ddpm", "ddim") or not steps.isdigit() or not 1 <= int(steps) <= 1000:
-        raise ValueError(f"--samplers: expected ddpm-STEPS or ddim-STEPS with 1 to 1000 steps, found {name!r}")
-    return SamplerConfig(kind, int(steps))  # type: ignore[arg-type]
+def sampler_of(name: str) -> tuple[SamplerConfig, float]:
+    """The sampler and the guidance of a name such as "ddim-20" or "ddim-20-1.5"; ValueError where it is none."""
+    match = re.fullmatch(r"(ddpm|ddim)-(\d+)(?:-(\d+(?:\.\d+)?))?", name)
+    if match is None or not 1 <= int(match[2]) <= 1000:
+        expected = "ddpm-STEPS or ddim-STEPS with 1 to 1000 steps, and -GUIDANCE behind them if any"
+        raise ValueError(f"--samplers: expected {expected}, found {name!r}")
+    return SamplerConfig(match[1], int(match[2])), float(match[3] or 1)  # type: ignore[arg-type]
 
 
 def load_towns(config: Config) -> tuple[list[Scene], list[Scene]]:

@@ -81,7 +81,7 @@ def encode_training_clips(config: Config, tokenizer: OccSoraTokenizer, scenes: l
 
 
 def train_variant(config: Config, name: str, tokenizer: OccSoraTokenizer, scenes: list[Scene], steps: int) -> dict[str, Any]:
-    """A diffusion model on the trained tokenizer's latents, told every trajectory.
+    """A diffusion model on the trained tokenizer's latents, told the trajectory but where it is withheld.
 
     The release's rate of 1e-5 and average over 10,000 steps are for a thousand times as many steps as two cores have time for.
     """
@@ -99,7 +99,9 @@ def train_variant(config: Config, name: str, tokenizer: OccSoraTokenizer, scenes
     )
     clips = clips_of(config, scenes, seed=config.seed)
     transformer: ClipTransformerConfig = replace(SIZES[config.transformer], **VARIANTS[name])  # type: ignore[arg-type]
-    train_diffusion(clips, tokenizer, transformer, settings, dt=clips.dt, count=config.encoded, withheld=0.0)
+    withheld = config.withheld if transformer.trajectory else 0.0
+    how: dict[str, Any] = {"dt": clips.dt, "count": config.encoded, "withheld": withheld, "snr_limit": config.snr_limit}
+    train_diffusion(clips, tokenizer, transformer, settings, **how)
     return {"steps": steps, "batch_size": settings.batch_size, "learning_rate": settings.learning_rate}
 
 

@@ -87,6 +87,23 @@ def training_losses(
     return Losses((prediction.noise - noise).square(), bound_term(process, judged, clean, noisy, index))
 
 
+def draw_steps(process: GaussianDiffusion, count: int, generator: torch.Generator, snr_limit: float | None = None) -> Tensor:
+    """Steps int64 (count,) of training samples, uniform and independent; with a limit, clean steps are drawn less often.
+
+    snr_limit: gamma of Min-SNR weighting (arXiv 2303.09556): a step counts min(1, gamma / SNR), SNR = a[t] / (1 - a[t]). Nearly
+    clean data have the largest errors of the noise and decide least of what a sample shows. We draw by that weight, which
+    wastes no pass on a sample that hardly counts, and one step from each of `count` shares of it. Raises ValueError for a limit
+    that is not positive.
+    """
+    if snr_limit is None:
+        return torch.randint(len(process), (count,), generator=generator)
+    if not snr_limit > 0:
+        raise ValueError(f"snr_limit: expected a positive ratio, found {snr_limit}")
+    weight = (snr_limit * (1 - process.signal) / process.signal).clamp(max=1).cumsum(0)
+    share = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
+    return torch.searchsorted(weight / weight[-1], share, right=True).clamp(max=len(process) - 1)
+
+
 @torch.no_grad()
 def variational_bound(process: GaussianDiffusion, denoise: Denoise, clean: Tensor, seeds: Tensor) -> Bound:
     """The whole bound on data (B, ...), T calls of the network; seeds int64 (B,) fix the noise."""

@@ -28,6 +28,9 @@ class Config(ClipOptions):
     full_from: int | None = None
     """Step from which on OccSora's presets minimise the whole variational bound, the paper's second stage; by default they
     minimise the noise's error, with the bound for the variance, to the end, as the release does."""
+    snr_limit: float | None = None
+    """Presets of clips draw denoising steps whose ratio of signal to noise is above this less often (Min-SNR); by default 1 in
+    the small ones, and all steps alike in those of the papers' sizes and beside --full-from."""
 
 
 COMMAND = Config
@@ -55,6 +58,8 @@ def _train_on_chunks(config: Config) -> object:
 
     size = preset(config.preset)
     _refuse_bound(config)
+    if config.snr_limit is not None:
+        raise ValueError(f"--snr-limit: is for presets of clips, found preset {config.preset!r}")
     if config.flow is None:
         raise ValueError(f"--flow: preset {config.preset!r} needs a trained agent flow (occsora train-agent-flow)")
     scenes, device = config.load_scenes(), config.rendering_device()
@@ -76,12 +81,14 @@ def _train_on_clips(config: Config) -> object:
     training = config.training(preset.diffusion_training(config.out))
     sequences = preset.sequences if config.sequences is None else config.sequences
     clips = config.load_clips(preset.clips.grid, preset.clips.dt, preset.clips.frames)
-    shares: dict[str, Any] = {"withheld": config.withheld, "full_from": config.full_from}
-    return train_world_model(clips, tokenizer, preset, training, sequences=sequences, **shares)
+    usual = None if config.full_from is not None else preset.snr_limit
+    snr_limit = usual if config.snr_limit is None else config.snr_limit
+    minimised: dict[str, Any] = {"withheld": config.withheld, "full_from": config.full_from, "snr_limit": snr_limit}
+    return train_world_model(clips, tokenizer, preset, training, sequences=sequences, **minimised)
 
 
 def _train_on_planes(config: Config) -> object:
-    from models.dynamiccity.presets import diffusion_training, dynamiccity_preset, sequences
+    from models.dynamiccity.presets import diffusion_training, dynamiccity_preset, sequences, snr_limit
     from models.dynamiccity.pretrained import load_vae
     from models.dynamiccity.train_diffusion import train_diffusion
 
@@ -95,7 +102,8 @@ def _train_on_planes(config: Config) -> object:
     clips = config.load_clips(world.grid, world.dt, world.clip_frames)
     training = config.training(diffusion_training(config.preset, config.out))
     count = sequences(config.preset) if config.sequences is None else config.sequences
-    return train_diffusion(clips, vae, world, training, count=count)
+    limit = snr_limit(config.preset) if config.snr_limit is None else config.snr_limit
+    return train_diffusion(clips, vae, world, training, count=count, snr_limit=limit)
 
 
 def _refuse_bound(config: Config) -> None:

@@ -61,5 +61,10 @@ def sequences(name: str) -> int:
     return 2000 if _small(name) else 8192
 
 
+def snr_limit(name: str) -> float | None:
+    """Limit of `draw_steps` in a preset's training: in a short one, steps whose data are nearly clean are drawn less often."""
+    return 1.0 if _small(name) else None
+
+
 def _small(name: str) -> bool:
     return "-small" in name or "-near" in name

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from models.diffusion_loss import draw_steps
 from models.dynamiccity.conditions import Conditions
 from models.dynamiccity.plane_clips import build_plane_clips
 from models.dynamiccity.plane_diffusion import DynamicCityConfig
@@ -44,17 +45,23 @@ def release_training(out: Path, **changes: Any) -> TrainingConfig:
 
 
 class DiffusionTask(nn.Module):
-    """The diffusion transformer of a world model with its loss on a batch; the VAE is frozen."""
+    """The diffusion transformer of a world model with its loss on a batch; the VAE is frozen.
 
-    def __init__(self, model: DynamicCityWorldModel, seed: int) -> None:
+    Args:
+        model: what is trained.
+        seed: of steps, noise and withheld conditions.
+        snr_limit: see `draw_steps`; the release draws all steps alike.
+    """
+
+    def __init__(self, model: DynamicCityWorldModel, seed: int, snr_limit: float | None = None) -> None:
         super().__init__()
-        self.model, self.seed = model, seed
+        self.model, self.seed, self.snr_limit = model, seed, snr_limit
         model.vae.requires_grad_(False)
 
     def forward(self, batch: PlaneBatch, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, the mean squared error of the noise, and the bound of a step in bits per number."""
         generator, rollout, diffusion = own_generator(self.seed, step), batch.rollout, self.model.diffusion
-        index = torch.randint(len(diffusion.process), (len(rollout),), generator=generator)
+        index = draw_steps(diffusion.process, len(rollout), generator, self.snr_limit)
         noise = torch.randn(rollout.shape, generator=generator).to(rollout.device)
         told = batch.conditions.withhold(self.model.cfg.withheld, generator)
         losses = diffusion.losses(rollout, told, index, noise)
@@ -63,13 +70,19 @@ class DiffusionTask(nn.Module):
 
 
 def train_diffusion(
-    clips: Dataset[dict[str, Any]], vae: HexPlaneVae, model_cfg: DynamicCityConfig, cfg: TrainingConfig, *, count: int
+    clips: Dataset[dict[str, Any]],
+    vae: HexPlaneVae,
+    model_cfg: DynamicCityConfig,
+    cfg: TrainingConfig,
+    *,
+    count: int,
+    snr_limit: float | None = None,
 ) -> Path:
     """Train a diffusion transformer on a trained VAE; returns the folder with the finished world model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) and `motion` (T, 3), such as `SceneClips` and
     `StoreClips`, of `clip_frames` frames; the first `count` are encoded and drawn from. model_cfg: grid and shape of the
-    VAE are taken from it, and the scale of the planes is measured.
+    VAE are taken from it, and the scale of the planes is measured. snr_limit: see `DiffusionTask`.
     """
     torch.manual_seed(cfg.seed)
     unscaled = _world_model(vae, replace(model_cfg, grid=vae.grid, vae=vae.cfg, scale=DynamicCityConfig.scale))
@@ -88,8 +101,8 @@ def train_diffusion(
         assert isinstance(trained, DiffusionTask)
         save_pretrained(trained.model, cfg.out)
 
-    further = {"sequences": count, "model": asdict(model.cfg)}
-    trainer = Trainer(DiffusionTask(model, cfg.seed), make_batch, export, cfg, further)
+    further = {"sequences": count, "model": asdict(model.cfg), "snr_limit": snr_limit}
+    trainer = Trainer(DiffusionTask(model, cfg.seed, snr_limit), make_batch, export, cfg, further)
     trainer.run()
     return cfg.out
 

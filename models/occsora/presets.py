@@ -35,6 +35,11 @@ class WorldPreset:
         return 512 if self.small else 8192
 
     @property
+    def snr_limit(self) -> float | None:
+        """Limit of `draw_steps`: in a short training, steps whose data are nearly clean are drawn less often."""
+        return 1.0 if self.small else None
+
+    @property
     def columns(self) -> int:
         """Voxel columns of a batch on which the tokenizer's loss of classes is taken; 0 for all, as in the release."""
         return 1 << 15 if self.small else 0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from models.diffusion_loss import draw_steps
 from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
 from models.occsora.latent_clips import build_latent_clips
 from models.occsora.pretrained_diffusion import save_diffusion
@@ -56,16 +57,20 @@ class DiffusionTask(nn.Module):
         seed: of steps, noise and withheld trajectories.
         full_from: step of the training from which on the whole bound is what is minimised, not the noise's error with the bound
             of the variance; None for never. The paper says "first L_simple, then the full L".
+        snr_limit: see `draw_steps`; the release draws all steps alike. Raises ValueError beside `full_from`: the bound counts
+            every step once.
     """
 
-    def __init__(self, model: ClipDiffusion, seed: int, full_from: int | None = None) -> None:
+    def __init__(self, model: ClipDiffusion, seed: int, full_from: int | None = None, snr_limit: float | None = None) -> None:
         super().__init__()
-        self.model, self.seed, self.full_from = model, seed, full_from
+        if full_from is not None and snr_limit is not None:
+            raise ValueError(f"snr_limit: {snr_limit} cannot be had with the whole bound, which counts every step once")
+        self.model, self.seed, self.full_from, self.snr_limit = model, seed, full_from, snr_limit
 
     def forward(self, batch: LatentBatch, step: int) -> dict[str, Tensor]:
         """Figures of one step: the loss, the mean squared error of the noise, and the bound of a step in bits per element."""
         generator, latents = own_generator(self.seed, step), batch.latents
-        index = torch.randint(len(self.model.process), (len(latents),), generator=generator)
+        index = draw_steps(self.model.process, len(latents), generator, self.snr_limit)
         noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         told = (torch.rand(len(latents), generator=generator) >= self.model.cfg.withheld).to(latents.device)
         full = self.full_from is not None and step >= self.full_from
@@ -84,13 +89,14 @@ def train_diffusion(
     count: int,
     withheld: float = 0.1,
     full_from: int | None = None,
+    snr_limit: float | None = None,
 ) -> Path:
     """Train a diffusion model on a trained tokenizer; returns the folder with the finished model.
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the tokenizer's grid, and `motion` (T, 3), such as
     `SceneClips` and `StoreClips`; the first `count` are encoded and drawn from. dt: seconds between their frames.
     withheld: share of samples that do not learn of their trajectory, which makes guidance possible; the release withheld none.
-    full_from: see `DiffusionTask`.
+    full_from, snr_limit: see `DiffusionTask`.
     """
     cache = build_latent_clips(tokenizer, clips, count, cfg.out / "latents")
     trajectories, frames = trajectory_from_motion(cache.motion), cache.motion.shape[1]
@@ -98,7 +104,7 @@ def train_diffusion(
     torch.manual_seed(cfg.seed)
     scale = cache.scale()
     config = ClipDiffusionConfig(channels, shape, frames, dt, scale, cache.largest() / scale, transformer, withheld)
-    task = DiffusionTask(ClipDiffusion(config), cfg.seed, full_from)
+    task = DiffusionTask(ClipDiffusion(config), cfg.seed, full_from, snr_limit)
 
     def make_batch(step: int) -> LatentBatch:
         pick = trainer.at_random(step, len(cache))
@@ -109,6 +115,7 @@ def train_diffusion(
         assert isinstance(trained, DiffusionTask)
         save_diffusion(trained.model, cfg.out)
 
-    trainer = Trainer(task, make_batch, export, cfg, {"clips": count, "model": asdict(config), "full_from": full_from})
+    further = {"clips": count, "model": asdict(config), "full_from": full_from, "snr_limit": snr_limit}
+    trainer = Trainer(task, make_batch, export, cfg, further)
     trainer.run()
     return cfg.out

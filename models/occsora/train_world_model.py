@@ -30,20 +30,21 @@ def train_world_model(
     sequences: int,
     withheld: float = 0.1,
     full_from: int | None = None,
+    snr_limit: float | None = None,
 ) -> Path:
     """Train the transformer, and write the world model into `cfg.out`, which is returned.
 
     clips: a data set of the preset's clips. sequences: how many of them are encoded and drawn from. withheld: share of samples
-    that do not learn of their trajectory. full_from: step from which on the whole bound is minimised. Raises ValueError where
-    the tokenizer is not the preset's.
+    that do not learn of their trajectory. full_from: step from which on the whole bound is minimised. snr_limit: see
+    `draw_steps`. Raises ValueError where the tokenizer is not the preset's.
     """
     if tokenizer.grid != preset.clips.grid or tokenizer.cfg != preset.clips.tokenizer:
         expected = f"a tokenizer of the preset, {preset.clips.tokenizer} on {preset.clips.grid.shape}"
         raise ValueError(f"tokenizer: expected {expected}, found {tokenizer.cfg} on {tokenizer.grid.shape}")
     withheld = withheld if preset.transformer.trajectory else 0.0
     within = replace(cfg, out=cfg.out / DIFFUSION)
-    how: dict[str, Any] = {"dt": preset.clips.dt, "count": sequences, "withheld": withheld, "full_from": full_from}
-    part = train_diffusion(clips, tokenizer, preset.transformer, within, **how)
+    minimised: dict[str, Any] = {"withheld": withheld, "full_from": full_from, "snr_limit": snr_limit}
+    part = train_diffusion(clips, tokenizer, preset.transformer, within, dt=preset.clips.dt, count=sequences, **minimised)
     diffusion = load_diffusion(part)
     sampler = SamplerConfig("ddim", STEPS, limit=diffusion.cfg.largest)
     model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg, sampler))

@@ -45,7 +45,7 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         points=2,
         encoded=8,
         clips=8,
-        samplers=("ddpm-3", "ddim-2"),
+        samplers=("ddpm-3", "ddim-2", "ddim-2-1.5"),
         variant_sampler="ddim-2",
         resamples=5,
         threads=1,
@@ -63,14 +63,21 @@ def test_from_scenes_to_figures(config: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert [one["step"] for one in moments] == [2, 4]
         assert all(0 <= one["miou"] <= 1 and 1 <= one["used_codes"] <= 16 for one in moments)
     sets = result["sets"]
-    assert {"true", "noise", "full, ddpm-3", "without-trajectory, ddim-2", "without-time-step, ddim-2"} <= set(sets)
+    assert {
+        "true",
+        "noise",
+        "full, ddpm-3",
+        "full, ddim-2-1.5",
+        "without-trajectory, ddim-2",
+        "without-time-step, ddim-2",
+    } <= set(sets)
     for one in sets.values():
         assert one["clips"] == {"generated": 8, "reference": 16, "floor": 8}
     distance = {name: _frechet(one, "statistics/frame") for name, one in sets.items()}
     assert distance["true"] < distance["noise"]
     assert distance["shuffled frames"] == pytest.approx(distance["true"], rel=1e-4), "the same frames"
     assert result["farther"]["noise"]["than"] == "full, ddpm-3"
-    assert set(result["fewest_steps"].values()) <= set(config.samplers)
+    assert set(result["fewest_steps"].values()) <= {"ddpm-3", "ddim-2"}, "guidance is not fewer steps"
     noise = result["noise"]
     assert noise["clips"] == 24
     assert set(noise["farther"]) == {"another's trajectory", "without-trajectory", "without-time-step"}
@@ -114,6 +121,22 @@ def test_minutes_become_steps(config: Any) -> None:
     plan = make_plan(timed)
     assert plan["tokenizer"] == plan["features"] == 1
     assert plan["diffusion"] > 100
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddim-0", "ddpm-1001", "euler-20", "ddim-20-", "ddim-20--1"])
+def test_samplers_have_names(name: str) -> None:
+    from occsora_mechanisms_plan import sampler_of
+
+    sampler, guidance = sampler_of("ddim-20-1.5")
+    assert (sampler.kind, sampler.steps, guidance) == ("ddim", 20, 1.5)
+    assert sampler_of("ddpm-250")[1] == 1
+    with pytest.raises(ValueError, match=r"--samplers: expected ddpm-STEPS"):
+        sampler_of(name)
+
+
+def test_guidance_needs_clips_without_trajectory(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"--samplers: guidance needs --withheld above 0"):
+        replace(config, withheld=0.0)
 
 
 def test_towns_are_not_shared(config: Any) -> None:

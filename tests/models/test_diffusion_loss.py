@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.diffusion import Gaussian, GaussianDiffusion, Prediction
-from models.diffusion_loss import BIN, bin_log_likelihood, bound_term, kl_divergence, training_losses, variational_bound
+from models.diffusion_loss import (
+    BIN,
+    bin_log_likelihood,
+    bound_term,
+    draw_steps,
+    kl_divergence,
+    training_losses,
+    variational_bound,
+)
 from tests.models.gaussian_data import exact_denoiser
 
 FLOATS = st.floats(-3, 3)
@@ -150,3 +158,29 @@ def test_the_bound_repeats() -> None:
     found = variational_bound(process, exact_denoiser(0.0, 1.0), clean, torch.arange(3))
     again = variational_bound(process, exact_denoiser(0.0, 1.0), clean[1:2], torch.tensor([1]))
     torch.testing.assert_close(found.total[1:2], again.total)
+
+
+@given(st.floats(0.01, 100), st.integers(1, 64))
+@settings(max_examples=20)
+def test_steps_are_drawn_by_their_weight(limit: float, count: int) -> None:
+    """Of many draws each step has its share min(1, limit / SNR) of the sum, and every batch spans the whole schedule."""
+    process, generator = GaussianDiffusion(), torch.Generator().manual_seed(0)
+    weight = (limit * (1 - process.signal) / process.signal).clamp(max=1)
+    share = weight / weight.sum()
+    drawn = torch.stack([draw_steps(process, count, generator, limit) for _ in range(6400 // count)])
+    found = torch.bincount(drawn.flatten(), minlength=len(process)).double().cumsum(0) / drawn.numel()
+    assert float((found - share.cumsum(0)).abs().max()) < 0.03
+    edges = torch.searchsorted(share.cumsum(0), torch.arange(count + 1) / count).clamp(max=len(process) - 1)
+    assert bool(((drawn >= edges[:-1]) & (drawn <= edges[1:])).all())
+
+
+def test_without_a_limit_all_steps_are_alike() -> None:
+    """As released: independent and uniform."""
+    drawn = draw_steps(GaussianDiffusion(), 50_000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn // 100, minlength=10).double() / len(drawn)
+    assert counts.tolist() == pytest.approx([0.1] * 10, abs=0.006)
+
+
+def test_a_limit_is_positive() -> None:
+    with pytest.raises(ValueError, match="snr_limit: expected a positive ratio, found 0"):
+        draw_steps(GaussianDiffusion(), 4, torch.Generator(), 0.0)

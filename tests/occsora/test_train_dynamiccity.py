@@ -92,6 +92,11 @@ def test_two_commands_make_a_world_model(source: str, scenes: str, store: str, t
             ["--tokenizer", "V", "--full-from", "9", "--scenes", "S"],
             "--full-from: is for OccSora's presets",
         ),
+        (
+            "train-world-model",
+            ["--preset", "mini", "--tokenizer", "V", "--snr-limit", "1", "--scenes", "S"],
+            "--snr-limit: is for presets of clips, found preset 'mini'",
+        ),
         ("train-world-model", ["--tokenizer", "V", "--scenes", "S"], "--tokenizer: expected the VAE of the preset"),
     ],
 )

@@ -87,6 +87,20 @@ def test_the_full_bound_takes_over_when_asked() -> None:
     assert float(before["simple"].detach()) == pytest.approx(1, abs=0.2)
 
 
+def test_the_bound_counts_every_step_once() -> None:
+    """So it cannot be had with steps that are drawn by their noise."""
+    with pytest.raises(ValueError, match=r"snr_limit: 1\.0 cannot be had with the whole bound"):
+        DiffusionTask(task().model, seed=5, full_from=100, snr_limit=1.0)
+
+
+def test_a_limit_draws_noisier_steps() -> None:
+    """Nearly clean latents are the hardest to tell the noise of: without them a fresh model's error stays, the bound falls."""
+    fresh = task().model
+    plain, limited = DiffusionTask(fresh, seed=5), DiffusionTask(fresh, seed=5, snr_limit=1.0)
+    clips = batch(64)
+    assert float(limited(clips, 0)["bound"].detach()) < float(plain(clips, 0)["bound"].detach())
+
+
 def test_mixed_precision_runs() -> None:
     """In bfloat16 the network's products are rounded, and the losses stay near those of float32."""
     model, clips = task(), batch(16)
