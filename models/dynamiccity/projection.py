@@ -50,6 +50,9 @@ class Layer(nn.Module):
 class Projection(nn.Module):
     """A transformer that presses sequences of N features into one each, read from a token at their end, at first their mean.
 
+    The head passes the token on at first, at half its size through the tangent: by torch's initial weights it would shrink the
+    planes tenfold, beneath the noise of the posterior that they are drawn from.
+
     A token that is learned alone tells nothing of its sequence until attention does. The product of the planes is then learned
     from the others, and whole planes stay constant; Muon, whose steps are of one size however small a gradient is, lets their
     layers drift until the tangent saturates.
@@ -64,6 +67,9 @@ class Projection(nn.Module):
         self.position = nn.Parameter(torch.cat((torch.randn(1, length, channels), torch.zeros(1, 1, channels)), dim=1))
         self.layers = nn.ModuleList(Layer(channels, cfg.heads, cfg.mlp) for _ in range(cfg.depth))
         self.head = nn.Sequential(nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
+        for layer, size in ((self.head[0], 0.5), (self.head[2], 2.0)):
+            nn.init.zeros_(layer.bias)
+            layer.weight.data = size * torch.eye(channels)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Sequences (S, N, C) -> (S, C); nothing but the token is read, so the last layer has no other query."""
