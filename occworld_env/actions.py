@@ -91,29 +91,45 @@ def trajectory_command(action: Tensor, start: Vehicle, frame_dt: float, config: 
     """Command of `trajectory` actions (B, F, 3): for each frame the acceleration and the arc that lead to its pose.
 
     A car on its rear axle has two degrees of freedom and a pose has three, so the arc meets position and heading half way
-    where they do not agree. What the bounds of the car forbid is followed as far as they allow.
+    where they do not agree, and the acceleration place and speed: to be at each place in time whatever the speed is then, the
+    speed would have to swing about the wanted one for ever. What the bounds of the car forbid is followed as far as they allow.
     """
     target = compose(start.pose.unsqueeze(1), action * trajectory_scale(action.shape[1], frame_dt, config, action.device))
+    speeds = _speeds(start.pose, target, frame_dt)
     count = substeps(frame_dt)
     current: list[tuple[Tensor, Tensor]] = []
 
     def command(index: int, vehicle: Vehicle) -> tuple[Tensor, Tensor]:
         if index % count == 0:
-            current[:] = [_reach(relative(vehicle.pose, target[:, index // count]), vehicle.speed, frame_dt, config)]
+            frame = index // count
+            length, turn = _arc(relative(vehicle.pose, target[:, frame]))
+            behind = length - (vehicle.speed + speeds[:, frame]) / 2 * frame_dt
+            acceleration = (speeds[:, frame] - vehicle.speed) / frame_dt + behind / frame_dt**2
+            steering = torch.atan(config.bicycle.wheelbase * turn / length.clamp(min=1e-2))
+            current[:] = [(acceleration, torch.where(length > 1e-2, steering, torch.zeros_like(steering)))]
         return current[0]
 
     return command
 
 
-def _reach(goal: Tensor, speed: Tensor, time: float, config: EnvConfig) -> tuple[Tensor, Tensor]:
-    """Constant acceleration and front wheel angle (B,) that lead to goal (B, 3) in the ego frame within `time` seconds."""
-    chord = goal[:, :2].norm(dim=-1)
-    forward = goal[:, 0] > 0
-    bearing = torch.where(forward & (chord > 0.05), torch.atan2(goal[:, 1], goal[:, 0].clamp(min=1e-6)), goal[:, 2] / 2)
-    turn = bearing.clamp(-1.5, 1.5) + goal[:, 2] / 2
-    length = torch.where(forward, chord, torch.zeros_like(chord)) / torch.sinc(turn / (2 * torch.pi))
-    steering = torch.atan(config.bicycle.wheelbase * turn / length.clamp(min=1e-2))
-    return 2 * (length - speed * time) / time**2, torch.where(length > 1e-2, steering, torch.zeros_like(steering))
+def _speeds(start: Tensor, target: Tensor, frame_dt: float) -> Tensor:
+    """Speed (B, F) in m/s that poses (B, F, 3) after a pose (B, 3) stand for: at each the mean of before and after it."""
+    before = torch.cat((start.unsqueeze(1), target[:, :-1]), dim=1)
+    speed = _arc(relative(before, target))[0] / frame_dt
+    if speed.shape[1] == 1:
+        return speed
+    between = (speed[:, 1:] + speed[:, :-1]) / 2
+    last = speed[:, -1:] + (speed[:, -1:] - speed[:, -2:-1]) / 2
+    return torch.cat((between, last.clamp(min=0.0)), dim=1)
+
+
+def _arc(goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Length in metres and turn in radians (...) of the arc that leads to goal (..., 3) in the ego frame; 0 m where it is behind."""
+    chord = goal[..., :2].norm(dim=-1)
+    forward = goal[..., 0] > 0
+    bearing = torch.where(forward & (chord > 0.05), torch.atan2(goal[..., 1], goal[..., 0].clamp(min=1e-6)), goal[..., 2] / 2)
+    turn = bearing.clamp(-1.5, 1.5) + goal[..., 2] / 2
+    return torch.where(forward, chord, torch.zeros_like(chord)) / torch.sinc(turn / (2 * torch.pi)), turn
 
 
 def change_task(task: Task, action: Tensor, config: EnvConfig) -> Task:

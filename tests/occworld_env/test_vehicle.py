@@ -71,7 +71,7 @@ def test_bounds_hold_for_every_control(speed: float, steering: float, pedal: flo
 @settings(max_examples=50, deadline=None)
 @given(st.floats(1, 18), st.floats(-4, 2), st.floats(-0.8, 0.8))
 def test_a_drivable_trajectory_is_driven(speed: float, acceleration: float, sideways: float) -> None:
-    """Poses that a car with the same steering all along would reach are reached."""
+    """Poses that a car with the same steering all along would reach are reached, to some centimetres where it comes to a stop."""
     steering = math.atan(2.7 * sideways * 5.0 / max(speed, 4.0) ** 2)
     start = car(speed, steering)
     wanted = drive(start, lambda index, vehicle: (NONE + acceleration, NONE + steering), FRAMES, DT, CONFIG)
@@ -79,8 +79,22 @@ def test_a_drivable_trajectory_is_driven(speed: float, acceleration: float, side
     command = actions.trajectory_command(action.double(), start, DT, CONFIG)
     driven = drive(start, command, FRAMES, DT, CONFIG)
     error = (driven.frames(FRAMES) - wanted.frames(FRAMES)).abs()
-    assert float(error[..., :2].max()) < 0.02
+    assert float(error[..., :2].max()) < 0.05
     assert float(error[..., 2].max()) < 0.01
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 19), st.floats(2, 19), st.integers(1, 8), st.sampled_from([0.1, 0.25, 0.5]))
+def test_a_steady_plan_becomes_a_steady_drive(speed: float, wanted: float, frames: int, dt: float) -> None:
+    """A plan of one speed that is given again each step ends at that speed, from any other, and does not swing about it."""
+    vehicle, ahead = car(speed), torch.arange(1, frames + 1, dtype=torch.float64) * dt * wanted
+    poses = torch.nn.functional.pad(ahead[None, :, None], (0, 2))
+    for _ in range(max(math.ceil(8 / (frames * dt)), 4)):
+        action = actions.trajectory_action(poses, dt, CONFIG).double()
+        path = drive(vehicle, actions.trajectory_command(action, vehicle, dt, CONFIG), frames, dt, CONFIG)
+        vehicle = path.end()
+    assert float(vehicle.speed) == pytest.approx(wanted, abs=0.05)
+    assert float(path.acceleration.abs().max()) < 0.3
 
 
 @settings(max_examples=50, deadline=None)
