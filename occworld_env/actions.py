@@ -124,7 +124,7 @@ def _speeds(start: Tensor, target: Tensor, frame_dt: float) -> Tensor:
 
 
 def _arc(goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Length in metres and turn in radians (...) of the arc that leads to goal (..., 3) in the ego frame; 0 m where it is behind."""
+    """Length in m and turn in rad (...) of the arc that leads to goal (..., 3) in the ego frame; 0 m where it is behind."""
     chord = goal[..., :2].norm(dim=-1)
     forward = goal[..., 0] > 0
     bearing = torch.where(forward & (chord > 0.05), torch.atan2(goal[..., 1], goal[..., 0].clamp(min=1e-6)), goal[..., 2] / 2)

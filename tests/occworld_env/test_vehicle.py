@@ -71,7 +71,7 @@ def test_bounds_hold_for_every_control(speed: float, steering: float, pedal: flo
 @settings(max_examples=50, deadline=None)
 @given(st.floats(1, 18), st.floats(-4, 2), st.floats(-0.8, 0.8))
 def test_a_drivable_trajectory_is_driven(speed: float, acceleration: float, sideways: float) -> None:
-    """Poses that a car with the same steering all along would reach are reached, to some centimetres where it comes to a stop."""
+    """Poses that a car with the same steering all along would reach are reached, to centimetres where it stops."""
     steering = math.atan(2.7 * sideways * 5.0 / max(speed, 4.0) ** 2)
     start = car(speed, steering)
     wanted = drive(start, lambda index, vehicle: (NONE + acceleration, NONE + steering), FRAMES, DT, CONFIG)
