@@ -104,6 +104,11 @@ class Evaluation(Periodic):
         super().__init__(every)
         self.env, self.episodes, self.seed, self.history, self.best = env, episodes, seed, history, best
 
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        if self.history.best is None:  # what the training begins with, imitated or loaded, may stay the best
+            self.act()
+
     def act(self) -> None:
         """Judge the policy as it is."""
         self.env.seed(self.seed)

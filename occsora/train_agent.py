@@ -60,8 +60,8 @@ class TrainAgent:
     """Folder for the policies, checkpoints, TensorBoard logs, the learning curve and the evaluation."""
     checkpoint_every: int = 2048
     """Environment steps between checkpoints; they fall between two rollouts."""
-    evaluate_every: int = 4096
-    """Environment steps between evaluations, the best of which keeps best.zip."""
+    evaluate_every: int = 2048
+    """Environment steps between evaluations, the best of which keeps best.zip; the first comes before the training."""
     evaluation_episodes: int = 4
     """Episodes of each evaluation; 0 for none."""
     final_episodes: int = 3

@@ -29,11 +29,10 @@ _TO_OCC3D = {
 _FROM_OCC3D = {
     "others": ("other", "general_object"),
     "barrier": ("general_object",),
-    "bicycle": ("cyclist",),
     "bus": ("vehicle",),
     "car": ("vehicle",),
     "construction_vehicle": ("vehicle",),
-    "motorcycle": ("bicycle",),
+    "motorcycle": ("vehicle",),
     "traffic_cone": ("construction_cone", "barrier"),
     "trailer": ("vehicle",),
     "truck": ("vehicle",),
@@ -43,6 +42,9 @@ _FROM_OCC3D = {
     "terrain": ("ground", "walkable"),
     "manmade": ("building",),
 }
+# Where its class of that name stands for something else: a bicycle of ours is ridden, which is a cyclist in Occ3D-Waymo and,
+# since CARLA has no tag for it, a vehicle in CarlaSC, whose class "bicycle" no recording has.
+_RATHER = {"bicycle": ("cyclist", "vehicle")}
 
 
 def to_occ3d(occupancy: Tensor, grid: Grid) -> Tensor:
@@ -69,7 +71,10 @@ def _table(given: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor | None:
         return None
     table = torch.arange(256, dtype=torch.uint8)
     for number, name in enumerate(given):
-        names = [name, _TO_OCC3D.get(name, "")] if wanted == CLASSES else [name, *_FROM_OCC3D.get(name, ())]
+        if wanted == CLASSES:
+            names = [name, _TO_OCC3D.get(name, "")]
+        else:
+            names = [*_RATHER.get(name, ()), name, *_FROM_OCC3D.get(name, ())]
         found = next((other for other in names if other in wanted), None)
         if found is None:
             raise ValueError(f"Grid.classes: expected classes of Occ3D-nuScenes, CarlaSC or Occ3D-Waymo, found {name!r}")

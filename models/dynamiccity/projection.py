@@ -66,10 +66,11 @@ class Projection(nn.Module):
         self.token = nn.Parameter(torch.zeros(1, 1, channels))
         self.position = nn.Parameter(torch.cat((torch.randn(1, length, channels), torch.zeros(1, 1, channels)), dim=1))
         self.layers = nn.ModuleList(Layer(channels, cfg.heads, cfg.mlp) for _ in range(cfg.depth))
-        self.head = nn.Sequential(nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, channels))
-        for layer, size in ((self.head[0], 0.5), (self.head[2], 2.0)):
+        first, last = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        for layer, size in ((first, 0.5), (last, 2.0)):
             nn.init.zeros_(layer.bias)
             layer.weight.data = size * torch.eye(channels)
+        self.head = nn.Sequential(first, nn.Tanh(), last)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Sequences (S, N, C) -> (S, C); nothing but the token is read, so the last layer has no other query."""

@@ -41,6 +41,13 @@ def test_names_that_differ() -> None:
     assert CLASSES[int(to_occ3d(pole, CARLASC))] == "manmade"
 
 
+@pytest.mark.parametrize(("grid", "name"), [(CARLASC, "vehicle"), (OCC3D_WAYMO, "cyclist")])
+def test_a_bicycle_that_is_ridden_is_what_recordings_call_it(grid: Grid, name: str) -> None:
+    """CARLA counts bicycles among the vehicles, and Waymo's class of that name has no rider."""
+    ridden = torch.tensor(CLASS_ID["bicycle"], dtype=torch.uint8)
+    assert grid.classes[int(from_occ3d(ridden, grid))] == name
+
+
 def test_what_is_no_class_stays() -> None:
     unknown = torch.tensor([255], dtype=torch.uint8)
     assert torch.equal(to_occ3d(unknown, CARLASC), unknown)
