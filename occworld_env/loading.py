@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import overload
 
@@ -55,11 +55,16 @@ class SceneFolder(Sequence[Scene]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.paths, self._read = _files(folder)
+        self.paths, self._read, self._name = _files(folder)
         self._kept: OrderedDict[int, Scene] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Position of each scene by its name, for which no scene is read; raises ValueError where two files share a name."""
+        return _numbered((self._name(path), str(path)) for path in self.paths)
 
     @overload
     def __getitem__(self, index: int) -> Scene: ...
@@ -77,17 +82,17 @@ class SceneFolder(Sequence[Scene]):
         return scene
 
 
-def _files(folder: Path) -> tuple[list[Path], Callable[[Path], Scene]]:
-    """Scene files that `folder` holds, or that it is, and what reads them."""
-    from scenes.scenarionet import load_scenario, recordings
-    from scenes.scene_file import SUFFIX, load_scene
+def _files(folder: Path) -> tuple[list[Path], Callable[[Path], Scene], Callable[[Path], str]]:
+    """Scene files that `folder` holds, or that it is, what reads them, and what reads their scenes' names."""
+    from scenes.scenarionet import load_scenario, recordings, scenario_name
+    from scenes.scene_file import SUFFIX, load_scene, scene_name
 
     files = [folder] if folder.is_file() else sorted(folder.glob("*")) if folder.is_dir() else []
     ours = [path for path in files if path.suffix == SUFFIX]
     if ours:
-        return ours, load_scene
+        return ours, load_scene, scene_name
     if recorded := recordings(folder):
-        return recorded, load_scenario
+        return recorded, load_scenario, scenario_name
     raise FileNotFoundError(f"{folder}: expected scene files (*{SUFFIX}) or recordings (*.pkl), found none")
 
 
@@ -105,3 +110,22 @@ def load_scene_list(source: SceneSource) -> Sequence[Scene]:
 @lru_cache(maxsize=4)
 def _named_scenes(folder: str) -> Sequence[Scene]:
     return SceneFolder(Path(folder))
+
+
+def scene_numbers(scenes: Sequence[Scene]) -> dict[str, int]:
+    """Position of each scene by its name; raises ValueError where two share a name, which then says too little."""
+    if isinstance(scenes, SceneFolder):
+        return scenes.numbers
+    return _numbered((scene.name, f"scene {place}") for place, scene in enumerate(scenes))
+
+
+def _numbered(names: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Positions of names, each given with where it is from."""
+    numbers: dict[str, int] = {}
+    origins: list[str] = []
+    for name, origin in names:
+        if name in numbers:
+            raise ValueError(f"scenes: expected different names, found {name!r} in {origins[numbers[name]]} and {origin}")
+        numbers[name] = len(origins)
+        origins.append(origin)
+    return numbers

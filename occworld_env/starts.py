@@ -18,6 +18,7 @@ from occworld_env.collision import collide_at
 from occworld_env.config import EnvConfig
 from occworld_env.footprint import NO_CLASS, Reach, look_down
 from occworld_env.lights import lights_on_route
+from occworld_env.loading import scene_numbers
 from occworld_env.offroad import offroad_share
 from occworld_env.route import locate, route_length
 from scenes.grid import CLASSES
@@ -140,7 +141,7 @@ class StartBank:
         named: dict[str, Any] = {}
         scene = options.get("scene", 0 if len(self.scenes) == 1 else None)
         if scene is not None:
-            names = [item.name for item in self.scenes] if isinstance(scene, str) else [""] * len(self.scenes)
+            names = list(scene_numbers(self.scenes)) if isinstance(scene, str) else [""] * len(self.scenes)
             named["scene"] = _number(scene, names, "scene")
         elif "ego" in options or "start" in options:
             raise ValueError("options: 'ego' and 'start' need 'scene' beside them where there are several scenes")

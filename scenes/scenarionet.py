@@ -52,13 +52,27 @@ def load_scenario(path: str | os.PathLike[str], cell: float = CELL, seed: int | 
         raise ValueError(f"{path}: {error}") from error
 
 
+def scenario_name(path: str | os.PathLike[str]) -> str:
+    """Name of the scene that `load_scenario` makes of a file, without making it; errors as there."""
+    recording = load_pickle(path)
+    try:
+        _check(recording)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _name(recording, Path(path).stem)
+
+
+def _name(recording: dict[str, Any], stem: str) -> str:
+    return str(recording.get("id", stem))
+
+
 def _scene(recording: Any, cell: float, seed: int | None, stem: str) -> Scene:
     _check(recording)
     metadata = recording["metadata"]
     dt, frames = _clock(metadata)
     origin = _origin(recording)
     tracks = read_tracks(recording, frames, dt, origin)
-    name = str(recording.get("id", stem))
+    name = _name(recording, stem)
     low, shape = _extent(tracks, cell)
     corner = (float(low[0] + origin[0]), float(low[1] + origin[1]))
     ground = ground_raster(recording["map_features"], corner, cell, shape)

@@ -7,6 +7,8 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,19 @@ def save_scene(scene: Scene, path: Path | str) -> None:
 
 def load_scene(path: Path | str) -> Scene:
     """Read a scene; ValueError that names the file and what is wrong with it, FileNotFoundError where there is none."""
-    path = Path(path)
+    with _opened(Path(path)) as (header, archive):
+        return _unpacked(header, {name: archive[name] for name in archive.files if name != "header.json"})
+
+
+def scene_name(path: Path | str) -> str:
+    """Name of the scene in a file, of which only the header is read; errors as in `load_scene`."""
+    with _opened(Path(path)) as (header, _):
+        return str(header["name"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Header and archive of a scene file; what goes wrong inside is told with its path."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a scene file, found no such file")
     try:
@@ -72,8 +86,7 @@ def load_scene(path: Path | str) -> Scene:
                 raise ValueError("expected a scene file with a header, found none")
             header = json.loads(bytes(archive["header.json"]))
             _check_header(header)
-            arrays = {name: archive[name] for name in archive.files if name != "header.json"}
-        return _unpacked(header, arrays)
+            yield header, archive
     except KeyError as error:
         raise ValueError(f"{path}: expected a field {error}, found none") from error
     except ValueError as error:

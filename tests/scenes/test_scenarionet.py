@@ -14,7 +14,7 @@ import torch
 
 from scenes.grid import CLASS_ID, CLASSES, DRIVABLE, FREE
 from scenes.motion import motion_from_poses
-from scenes.scenarionet import load_scenario, occupied
+from scenes.scenarionet import load_scenario, occupied, scenario_name
 from scenes.scenarionet_classes import NUSCENES_CATEGORIES, class_of, light_state
 from scenes.scenarionet_nuscenes import retime, smooth
 
@@ -94,6 +94,15 @@ def test_a_nuscenes_recording_becomes_a_scene(write: Callable[[Any], Path]) -> N
     assert scene.tracks.sizes[0].tolist() == pytest.approx([4.08, 1.73, 1.56])
     names = {name: CLASSES[int(label)] for name, label in zip(scene.tracks.ids, scene.tracks.classes, strict=True)}
     assert names == {"ego": "car", "lead": "car", "parked": "car", "cone": "traffic_cone", "walker": "pedestrian"}
+
+
+def test_the_name_is_that_of_the_scene(write: Callable[[Any], Path]) -> None:
+    recording = _recording()
+    assert scenario_name(write(recording)) == load_scenario(write(recording)).name == "made-1"
+    del recording["id"]
+    assert scenario_name(write(recording)) == load_scenario(write(recording)).name == "recording"
+    with pytest.raises(ValueError, match=r"recording\.pkl: expected a dict"):
+        scenario_name(write([]))
 
 
 def test_gaps_close_and_fixtures_stay(write: Callable[[Any], Path]) -> None:

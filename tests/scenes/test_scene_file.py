@@ -16,7 +16,7 @@ from scenes.grid import CLASS_ID, DRIVABLE, FREE
 from scenes.grow import grow
 from scenes.motion import wrap_angle
 from scenes.scene import Lights, Scene, StaticWorld, Tracks
-from scenes.scene_file import load_scene, load_scenes, save_scene, scene_paths
+from scenes.scene_file import load_scene, load_scenes, save_scene, scene_name, scene_paths
 
 
 def _world(side: float = 400.0, cell: float = 0.4) -> StaticWorld:
@@ -183,6 +183,15 @@ def test_damage_is_named(
     with pytest.raises(ValueError, match=message) as caught:
         load_scene(changed)
     assert str(changed) in str(caught.value)
+
+
+def test_the_name_is_read_from_the_header_alone(small: Scene, tmp_path: Path) -> None:
+    save_scene(small, tmp_path / "one.scene")
+    bare = _rewritten(tmp_path / "one.scene", lambda name, data: data if name == "header.json" else None)
+    assert scene_name(bare) == small.name
+    nameless = _rewritten(tmp_path / "one.scene", lambda name, data: data.replace(b'"name"', b'"title"'))
+    with pytest.raises(ValueError, match=r"changed\.scene: expected a field 'name'"):
+        scene_name(nameless)
 
 
 def test_truncated_and_foreign_files_are_named(small: Scene, tmp_path: Path) -> None:
