@@ -65,7 +65,7 @@ class ReferenceSimulator(Simulator):
 
     def _load(self) -> None:
         super()._load()
-        self.bank = ReferenceBank(self.model, self.scenes, self.config, self.reach, self._precise)
+        self.bank = ReferenceBank(self.model, self.scenes, self.config, self.reach, self.precise)
         self.bank.simulator = self
         shape, voxel, (x, y, _) = self.grid.shape, self.grid.voxel, self.grid.origin
         corner = max(abs(x), abs(x + shape[0] * voxel)), max(abs(y), abs(y + shape[1] * voxel))
@@ -132,7 +132,7 @@ class ReferenceSimulator(Simulator):
         for voxels, world, line in zip(shown, worlds, lines, strict=True):
             tracks, index, ego = world.receive()
             draw_agents(voxels, tracks, line[1:], index, self.grid, ego)
-        with self._precise():
+        with self.precise():
             return self.model.show(torch.stack(shown).to(self.device))
 
     def get_state(self) -> dict[str, Any]:

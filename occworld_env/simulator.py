@@ -84,15 +84,15 @@ class Simulator:
             raise ValueError("observation: 'tokens' needs a world model with a codebook, and this one has none")
         travel = self.config.bicycle.max_speed * self.step_seconds
         self.reach = Reach(self.grid, travel + _BODY, self.device)
-        self.bank = StartBank(self.model, self.scenes, self.config, self.reach, self._precise)
+        self.bank = StartBank(self.model, self.scenes, self.config, self.reach, self.precise)
         self.map = DrivableMap(self.scenes, self.grid, self.device, self.num_worlds)
         self._graph: StepGraph | None = None
 
     def _load_model(self) -> WorldModel:
         return load_world_model(self._model_source, self.device)
 
-    def _precise(self) -> torch.autocast:
-        """The context in which the world model computes."""
+    def precise(self) -> torch.autocast:
+        """A new context in which the world model computes, wherever it is asked to: here or by a planner that imagines."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
@@ -220,7 +220,7 @@ class Simulator:
 
     def _imagine(self, state: Rollout, rollout: Rollout, motion: Tensor, frames: Tensor, raster: Tensor) -> Chunk:
         """What the ego sees next under motion (N, F, 3), its frames at world poses (N, F, 3); changes `rollout`."""
-        with self._precise():
+        with self.precise():
             return self.model.advance(rollout, motion, raster)
 
     def _command(self, action: Tensor, start: Vehicle) -> Command:
