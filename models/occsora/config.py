@@ -107,7 +107,7 @@ _LEAN_SMALL = LeanConfig(
     class_dim=4, latent_channels=16, widths=(32, 64, 128), encoder_blocks=(1, 1, 2), decoder_blocks=(1, 2, 2), heads=2
 )
 _LEAN_NEAR = LeanConfig(
-    class_dim=4, strides=(4, 4, 4), latent_channels=16, widths=(48, 96), encoder_blocks=(1, 2), decoder_blocks=(1, 2), heads=2
+    class_dim=4, strides=(4, 4, 4), latent_channels=16, widths=(32, 64), encoder_blocks=(1, 2), decoder_blocks=(1, 2), heads=2
 )
 
 PRESETS = {
