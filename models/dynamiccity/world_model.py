@@ -18,6 +18,7 @@ from models.dynamiccity.padded_rollout import roll_out
 from models.dynamiccity.plane_diffusion import DynamicCityConfig, PlaneDiffusion
 from models.dynamiccity.vae import HexPlaneVae
 from models.interface import Chunk, Rollout, WorldModel
+from models.unchanged import keep_unchanged
 from models.warp import warp_chunk
 from scenes.grid import check_occupancy
 from scenes.route import ROUTE_CHANNELS
@@ -28,9 +29,9 @@ class DynamicCityWorldModel(WorldModel):
 
     A window is the VAE's frames. Its first `overlap` frames were shown before: their rows on the planes of time are known and
     kept while the rest is sampled, which ties the window to what was shown, and of its decoded frames only the new ones are
-    shown. Rows of time depend on their own two frames alone, whatever the rest of a window holds, so the known rows are what
-    the encoder would make of the window that is yet to come. What was shown is encoded again and is the next window's past, so
-    that the history is what was shown.
+    shown, in which what the window does not change stays as it was shown (`keep_unchanged`). Rows of time depend on their own
+    two frames alone, whatever the rest of a window holds, so the known rows are what the encoder would make of the window that
+    is yet to come. What was shown is encoded again and is the next window's past, so that the history is what was shown.
     """
 
     time_rows: Tensor
@@ -125,8 +126,11 @@ class DynamicCityWorldModel(WorldModel):
         motion = torch.cat((rollout["motion"], motion), dim=1)
         told = self.tell(conditions, motion, rollout)
         known = Known(self._shifted(rollout["planes"]), self.time_rows) if self.cfg.overlap else None
-        found = self.sample(told, rollout["seeds"], rollout["step"], known)
-        voxels = self.decode(found)[:, self.cfg.overlap :]
+        decoded = self.decode(self.sample(told, rollout["seeds"], rollout["step"], known))
+        voxels = decoded[:, self.cfg.overlap :]
+        if self.cfg.overlap:
+            last = decoded[:, self.cfg.overlap - 1]
+            voxels = keep_unchanged(voxels, last, kept[:, -1], motion[:, self.cfg.overlap :], self.grid)
         self._remember(rollout, torch.cat((kept, voxels), dim=1), motion)
         return voxels
 
