@@ -1,4 +1,7 @@
-"""Agents in voxels: seen from above, told apart as connected columns, and moved as rigid bodies."""
+"""Agents in voxels: seen from above, told apart as connected columns, and moved as rigid bodies.
+
+All ids here are those of Occ3D-nuScenes; `scenes.label_sets` translates what is of another data set.
+"""
 
 from __future__ import annotations
 

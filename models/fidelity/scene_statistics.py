@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.agents import agent_blobs
 from scenes.grid import Grid
+from scenes.label_sets import to_occ3d
 
 AGENT_AREAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # m^2: edges between the bins of the agents' footprints
 _LOG_AGENTS = 5.0  # brings the logarithm of their number to the size of a share
@@ -16,7 +17,8 @@ def frame_histograms(occupancy: Tensor, grid: Grid) -> dict[str, Tensor]:
     """Histograms of each frame of occupancy uint8 (T, X, Y, Z), int64 (T, bins) each.
 
     classes: cells of each class. heights: occupied cells of each level. agents: number of agents by the area of their
-    footprint, bins between AGENT_AREAS; an agent is a set of connected columns of one class.
+    footprint, bins between AGENT_AREAS; an agent is a set of connected columns of one class of Occ3D-nuScenes, whatever the
+    classes of the grid.
     """
     frames = len(occupancy)
     offset = torch.arange(frames, device=occupancy.device).reshape(-1, 1, 1, 1) * grid.num_classes
@@ -24,7 +26,7 @@ def frame_histograms(occupancy: Tensor, grid: Grid) -> dict[str, Tensor]:
     return {
         "classes": classes.reshape(frames, grid.num_classes),
         "heights": (occupancy != grid.free).sum((1, 2)),
-        "agents": torch.stack([_agent_areas(blobs, grid) for blobs in agent_blobs(occupancy)[1]]),
+        "agents": torch.stack([_agent_areas(blobs, grid) for blobs in agent_blobs(to_occ3d(occupancy, grid))[1]]),
     }
 
 
