@@ -32,8 +32,9 @@ _OUTLIER = 0.3  # difference of two smoothed images at which a column has lost h
 def register(first: Tensor, second: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Pose of the ego of `second` in the frame of `first`, float64 (N, 3), and the residual that remains, float64 (N,).
 
-    first, second: occupancy uint8 (N, X, Y, Z), in the classes of the grid, of whatever data set. Reach: MAX_SHIFT metres and MAX_YAW radians. The residual is the share of the
-    common columns with structure that do not fit, softly counted, 0 to 1. Frames without any static structure give NaN.
+    first, second: occupancy uint8 (N, X, Y, Z), in the classes of the grid, of whatever data set. Reach: MAX_SHIFT metres and
+    MAX_YAW radians. The residual is the share of the common columns with structure that do not fit, softly counted, 0 to 1.
+    Frames without any static structure give NaN.
     """
     check_occupancy(first, grid, "first")
     check_occupancy(second, grid, "second")
@@ -51,7 +52,8 @@ def motion_errors(estimated: Tensor, commanded: Tensor) -> tuple[Tensor, Tensor]
 def static_images(occupancy: Tensor) -> tuple[Tensor, Tensor]:
     """Where each static class stands, seen from above: float32 (N, C, X, Y) of 0 and 1, and the columns to trust (N, 1, X, Y).
 
-    occupancy: classes of Occ3D-nuScenes, uint8 (N, X, Y, Z). One image a flat class and one a static obstacle class; columns that hold an agent are not trusted.
+    occupancy: classes of Occ3D-nuScenes, uint8 (N, X, Y, Z). One image a flat class and one a static obstacle class; columns
+    that hold an agent are not trusted.
     """
     images = torch.stack([(occupancy == c).any(-1) for c in FLAT + STATIC_OBSTACLES], dim=1)
     agent = torch.zeros(256, dtype=torch.bool, device=occupancy.device)
