@@ -12,21 +12,27 @@ from scenes.motion import wrap_angle
 SPACING = 2.0  # metres between the points of a resampled route
 _TURNED = 4.0  # metres further away that a stretch at right angles to the ego's heading counts
 WINDOW = 30.0  # metres to each side of the last place along the route where the next one is looked for
+_STRIDE = 10.0  # metres from one place to the next when a path is followed, well within the window
 
 
 @dataclass(frozen=True)
 class RoutePlace:
-    """Where a pose is with respect to its route.
+    """Where a pose, or each of K poses, is with respect to its route: all (B,) or (B, K).
 
     Attributes:
-        arc: metres from the route's first point to the nearest point, (B,); negative a little way before it.
-        lateral: distance to the route, metres, positive to the left of it, (B,).
-        heading: ego heading minus route heading, radians in [-pi, pi), (B,).
+        arc: metres from the route's first point to the nearest point; negative a little way before it.
+        lateral: distance to the route, metres, positive to the left of it.
+        heading: ego heading minus route heading, radians in [-pi, pi).
     """
 
     arc: Tensor
     lateral: Tensor
     heading: Tensor
+
+    def pick(self, index: Tensor) -> RoutePlace:
+        """The places at index, int64 (B,), of (B, K)."""
+        at = index.unsqueeze(1)
+        return RoutePlace(*(part.gather(1, at).squeeze(1) for part in (self.arc, self.lateral, self.heading)))
 
 
 def route_length(routes: Tensor) -> Tensor:
@@ -59,6 +65,19 @@ def locate(routes: Tensor, poses: Tensor, arc: Tensor | None = None) -> RoutePla
     ahead = direction.gather(1, best.unsqueeze(-1).expand(-1, -1, 2)).squeeze(1)
     side = torch.sign(ahead[:, 0] * near[:, 1] - ahead[:, 1] * near[:, 0])
     return RoutePlace(place, side * distance.gather(1, best).squeeze(1), turn.gather(1, best).squeeze(1))
+
+
+def follow(routes: Tensor, poses: Tensor, arc: Tensor, apart: float) -> RoutePlace:
+    """Places (B, K) along a path of world poses (B, S, 3), each found from the one before and the first from `arc` (B,).
+
+    Poses lie at most `apart` metres apart. Those are taken that are at most 10 m apart, counted from the last one: a path of
+    up to 10 m has that one alone, and of a longer one nothing is lost beyond the window.
+    """
+    every = max(1, int(_STRIDE / apart + 1e-9))
+    places: list[RoutePlace] = []
+    for pose in poses[:, (poses.shape[1] - 1) % every :: every].unbind(1):
+        places.append(locate(routes, pose, places[-1].arc if places else arc))
+    return RoutePlace(*(torch.stack([getattr(place, name) for place in places], 1) for name in ("arc", "lateral", "heading")))
 
 
 def points_at(routes: Tensor, arcs: Tensor) -> tuple[Tensor, Tensor]:

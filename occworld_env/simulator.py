@@ -22,7 +22,7 @@ from occworld_env.lights import light_ahead
 from occworld_env.loading import ModelSource, SceneSource, load_scene_list, load_world_model
 from occworld_env.offroad import offroad_share
 from occworld_env.reward import TERMS, discomfort, reward_terms
-from occworld_env.route import RoutePlace, locate
+from occworld_env.route import RoutePlace, follow, locate
 from occworld_env.starts import Start, StartBank
 from occworld_env.step_graph import StepGraph
 from occworld_env.step_result import StepResult
@@ -204,14 +204,13 @@ class Simulator:
         assert chunk.voxels is not None, "advance gives voxels where they are asked for"
         surface = look_down(chunk.voxels, self.grid)
         events = self._events(surface, frames, path)
-        place = locate(self.state["route"], end.pose, self.state["arc"])
-        events["offroute"] = place.lateral.abs() > self.config.offroute_distance
+        places = follow(self.state["route"], path.poses, self.state["arc"], self.config.bicycle.max_speed * path.dt)
+        place, events["offroute"], done = self._judge(places)
         progress = place.arc - self.state["arc"]
         rough = discomfort(start, path)
         flags = {name: events[name] for name in ("offroad", "offroute")} | {"collision": events["collision_class"] != NO_CLASS}
         rewards = reward_terms(progress, end.speed, place.lateral, rough, flags, self.step_seconds, self.config)
-        self._remember(path, place, motion, chunk, surface, raster)
-        done = self.state["route_length"] - place.arc < _ROUTE_END
+        self._remember(path, places.arc[:, -1], motion, chunk, surface, raster)
         info = self._info(end, place, progress) | events | flags | {"comfortable": rough == 0, "route_completed": done}
         late = done if self.max_steps is None else done | (self.state["steps"] >= self.max_steps)
         reward = torch.stack([rewards[name] for name in TERMS]).sum(0)
@@ -242,13 +241,25 @@ class Simulator:
         share = offroad_share(ground, shown_at, frames, state["box"], self.reach)
         return {"collision_class": hit, "offroad_share": share, "offroad": share > self.config.offroad_share}
 
-    def _remember(self, path: Path, place: RoutePlace, motion: Tensor, chunk: Chunk, surface: Surface, raster: Tensor) -> None:
+    def _judge(self, places: RoutePlace) -> tuple[RoutePlace, Tensor, Tensor]:
+        """Which of the step's places (N, K) counts, (N,), whether it is off the route, and whether at its end, bool (N,).
+
+        The first one that is either counts, else the last: whoever has driven the route may go on where it does not lead.
+        """
+        left = self.state["route_length"].unsqueeze(1) - places.arc
+        over = (left < _ROUTE_END) | (places.lateral.abs() > self.config.offroute_distance)
+        over[:, -1] = True
+        place = places.pick(over.int().argmax(dim=1))
+        done = self.state["route_length"] - place.arc < _ROUTE_END
+        return place, place.lateral.abs() > self.config.offroute_distance, done
+
+    def _remember(self, path: Path, arc: Tensor, motion: Tensor, chunk: Chunk, surface: Surface, raster: Tensor) -> None:
         state, end = self.state, path.end()
         for name in ("pose", "speed", "acceleration", "steering", "yaw_rate"):
             state[name] = getattr(end, name)
         for name in ("ground", "obstacle"):
             state[name] = torch.cat((state[name], getattr(surface, name)), dim=1)[:, -2:]
-        state["arc"], state["steps"] = place.arc, state["steps"] + 1
+        state["arc"], state["steps"] = arc, state["steps"] + 1
         state["moved"], state["corridor"] = motion[:, -1], raster[:, 0]
         if chunk.voxels is not None:
             state["voxels"] = chunk.voxels

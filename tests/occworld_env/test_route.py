@@ -11,7 +11,7 @@ from torch import Tensor
 
 from occworld_env.drivable_map import DrivableMap
 from occworld_env.lights import light_ahead, lights_on_route
-from occworld_env.route import locate, points_at, route_length
+from occworld_env.route import follow, locate, points_at, route_length
 from scenes.grid import MINI
 from scenes.route import resample_route, route_raster
 from scenes.scene import Lights, Scene
@@ -54,6 +54,33 @@ def test_a_route_that_crosses_itself_is_followed_in_order() -> None:
     assert float(first.arc) == pytest.approx(30.0)
     assert float(second.arc) == pytest.approx(210.0)
     assert float(locate(loop, pose(30.2, 0.0, -math.pi / 2)).arc) == pytest.approx(210.0)  # told by the heading alone
+
+
+def driven(line: Tensor, arcs: Tensor) -> Tensor:
+    """Poses (1, S, 3) on a route at arcs (S,)."""
+    point, along = points_at(line, arcs.unsqueeze(0))
+    return torch.cat((point, torch.atan2(along[..., 1:], along[..., :1])), dim=-1)
+
+
+def test_a_long_path_is_followed_in_order() -> None:
+    """80 m in one piece around a loop that comes back to where it began, and not the short cut at the crossing."""
+    loop = route((0, 0), (40, 0), (40, 20), (20, 20), (20, -60))
+    arcs = torch.arange(10.0, 91.0, 2.0, dtype=torch.float64)
+    path, before = driven(loop, arcs), torch.tensor([8.0], dtype=torch.float64)
+    places = follow(loop, path, before, apart=2.0)
+    assert places.arc[0].tolist() == pytest.approx(arcs[::5].tolist(), abs=1e-6)
+    assert float(places.lateral.abs().max()) < 1e-6
+    assert places.pick(torch.tensor([2])).arc.tolist() == pytest.approx([30.0])
+    assert float(locate(loop, path[:, -1], before).lateral.abs()) > 8.0, "within the window of the beginning it is lost"
+
+
+def test_of_a_short_path_its_end_alone_is_looked_at() -> None:
+    loop = route((0, 0), (60, 0), (60, 60), (30, 60), (30, -40))
+    path = driven(loop, torch.linspace(22.0, 30.3, 6, dtype=torch.float64)) + 0.4
+    before = torch.tensor([20.2], dtype=torch.float64)
+    places, end = follow(loop, path, before, apart=20 / 12), locate(loop, path[:, -1], before)
+    for name in ("arc", "lateral", "heading"):
+        assert torch.equal(getattr(places, name), getattr(end, name).unsqueeze(1))
 
 
 def test_places_are_found_again() -> None:

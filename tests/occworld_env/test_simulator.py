@@ -185,6 +185,53 @@ def test_truncation(make_simulator: Make) -> None:
     assert bool(results[done.index(True)].truncated)
 
 
+def long_steps(scene: Scene, frames: int = 8, num_worlds: int = 1) -> Simulator:
+    """A world whose steps are that many frames of half a second."""
+    return Simulator(WarpWorldModel(MINI, 0.5, frames), [scene], EnvConfig(bank_size=4), num_worlds=num_worlds)
+
+
+@pytest.mark.parametrize("frames", [6, 8, 12])
+def test_a_long_step_on_the_route_stays_on_it(scene: Scene, frames: int) -> None:
+    """Up to 6 s of full throttle from 8 m/s: 4 s to reach 20 m/s, in one world as in two that drive differently."""
+    single, batch = long_steps(scene, frames), long_steps(scene, frames, num_worlds=2)
+    for simulator in (single, batch):
+        simulator.reset(seed=0, options={**START, "start": 6.0})
+        simulator.state["pose"][:, 1] = 0.2
+    result, both = single.step(torch.tensor([[1.0, 0.0]])), batch.step(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    seconds = frames / 2
+    fast = min(seconds, 4.0)
+    gained = 8 * fast + 1.5 * fast**2 + 20 * (seconds - fast)
+    assert float(result.info["progress"]) == pytest.approx(gained)
+    assert float(result.info["deviation"]) == pytest.approx(0.2)
+    assert not bool(result.terminated)
+    assert not bool(result.truncated)
+    assert float(result.rewards["offroute"]) == 0.0
+    assert both.info["progress"].tolist() == pytest.approx([gained, 8 * seconds])
+    assert float(single.place().arc) == pytest.approx(float(result.info["pose"][0, 0]) + 10)  # the route begins at x = -10
+
+
+def test_a_long_step_beyond_the_end_completes_the_route(scene: Scene) -> None:
+    simulator = long_steps(scene)
+    simulator.reset(options=START)
+    simulator.state["arc"] += 308.0 - float(simulator.state["arc"])  # the route ends at arc 328, 20 m ahead
+    simulator.state["pose"][0, :2] = torch.tensor([298.0, 0.2])
+    result = simulator.step(torch.zeros(1, 2))  # 32 m on
+    assert bool(result.info["route_completed"])
+    assert (bool(result.terminated), bool(result.truncated)) == (False, True)
+    assert float(result.info["progress"]) == pytest.approx(20.0, abs=2.0)
+    assert abs(float(result.info["deviation"])) <= 8.0
+
+
+def test_who_leaves_the_route_before_its_end_has_not_driven_it(scene: Scene) -> None:
+    """The route goes on ahead, the ego turns away from it for good: it is told apart however the long step ends."""
+    simulator = long_steps(scene)
+    simulator.reset(options=START)
+    result = simulator.step(torch.tensor([[0.0, 0.5]]))
+    assert bool(result.info["offroute"])
+    assert bool(result.terminated)
+    assert not bool(result.info["route_completed"])
+
+
 def test_drawn_starts_drive(make_simulator: Make, make_scene: Callable[..., Scene]) -> None:
     """An ego that stands is passed over, unless it is asked for or named."""
     standing = make_scene(speed=0.0)
