@@ -12,23 +12,24 @@ from scenes.grid import DRIVABLE, Grid
 from scenes.motion import transform
 from scenes.scene import Scene
 
-KEPT = 16  # places for scenes that no world uses
+KEPT = 16  # places, at most, for scenes that no world uses
 
 
 class DrivableMap:
     """Drivable rasters of the scenes that worlds are in, each in a place of its own; `use` fills places, `raster` reads them.
 
     Attributes:
-        version: changes when the places had to grow for a larger scene; until then all tensors stay where they are.
+        version: changes when there had to be more or larger places; until then all tensors stay where they are.
     """
 
-    def __init__(self, scenes: Sequence[Scene], grid: Grid, device: torch.device, worlds: int) -> None:
+    def __init__(self, scenes: Sequence[Scene], grid: Grid, device: torch.device, worlds: int, expected: int = 1) -> None:
+        """worlds: how many. expected: scenes that places are made for at once; there become more of them when more are used."""
         self.scenes, self.device, self.version = scenes, device, 0
         self.centres = grid.column_centres(device).reshape(-1, 2)
         self.shape = grid.shape[:2]
-        places = worlds + KEPT
+        self._most = min(worlds + KEPT, len(scenes))
+        places = min(expected, self._most)
         self._held: OrderedDict[int, int] = OrderedDict()  # place of each scene, the least recently used first
-        self._free = list(range(places))
         self._drivable = torch.zeros(places, 0, dtype=torch.bool, device=device)
         self._corner = torch.zeros(places, 2, dtype=torch.float64, device=device)
         self._cell = torch.ones(places, dtype=torch.float64, device=device)
@@ -40,15 +41,26 @@ class DrivableMap:
         needed = dict.fromkeys(worlds)
         for scene in needed:
             if scene not in self._held:
-                self._held[scene] = self._free.pop() if self._free else self._evict(needed)
+                self._held[scene] = self._find_place(needed)
                 self._read(scene, self._held[scene])
             self._held.move_to_end(scene)
         self._place.copy_(torch.tensor([self._held[scene] for scene in worlds]))
 
-    def _evict(self, needed: dict[int, None]) -> int:
-        """The place of the scene that was not needed for longest."""
-        scene = next(scene for scene in self._held if scene not in needed)
-        return self._held.pop(scene)
+    def _find_place(self, needed: dict[int, None]) -> int:
+        """A place that is empty, or new, or else that of the scene that was not needed for longest."""
+        if len(self._held) == self._most:
+            return self._held.pop(next(scene for scene in self._held if scene not in needed))
+        if len(self._held) == len(self._drivable):
+            self._grow(min(2 * len(self._drivable), self._most))
+        return len(self._held)
+
+    def _grow(self, places: int) -> None:
+        more = places - len(self._drivable)
+        self._drivable, self._corner, self._cell, self._size = (
+            torch.cat((kept, torch.zeros_like(kept[:1]).expand(more, *kept.shape[1:])))
+            for kept in (self._drivable, self._corner, self._cell, self._size)
+        )
+        self.version += 1
 
     def _read(self, scene: int, place: int) -> None:
         static = self.scenes[scene].static

@@ -85,7 +85,7 @@ class Simulator:
         travel = self.config.bicycle.max_speed * self.step_seconds
         self.reach = Reach(self.grid, travel + _BODY, self.device)
         self.bank = StartBank(self.model, self.scenes, self.config, self.reach, self.precise)
-        self.map = DrivableMap(self.scenes, self.grid, self.device, self.num_worlds)
+        self.map = DrivableMap(self.scenes, self.grid, self.device, self.num_worlds, expected=self.config.bank_size)
         self._graph: StepGraph | None = None
 
     def _load_model(self) -> WorldModel:

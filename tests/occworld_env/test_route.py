@@ -133,7 +133,7 @@ def test_packed_map_equals_the_map_of_each_scene(scene: Scene, other_scene: Scen
 
 def test_packed_map_forgets_the_scene_not_used_for_longest(scene: Scene, other_scene: Scene) -> None:
     scenes = [scene, other_scene] * 12
-    packed = DrivableMap(scenes, MINI, torch.device("cpu"), worlds=2)
+    packed = DrivableMap(scenes, MINI, torch.device("cpu"), worlds=2, expected=24)
     poses = torch.tensor([[10.0, 1.0, 0.3], [55.0, -3.0, 0.1]], dtype=torch.float64)
     lines = route((0, 0), (10, 0)).expand(2, -1, -1)
     versions = []
@@ -144,3 +144,29 @@ def test_packed_map_forgets_the_scene_not_used_for_longest(scene: Scene, other_s
         expected = route_raster(lines, poses, [scenes[world].static for world in worlds], MINI)[:, 1]
         assert torch.equal(packed.raster(poses), expected)
     assert versions == [versions[0]] * 24, "scenes of one size need the memory taken once"
+
+
+@pytest.mark.parametrize(("worlds", "count", "expected", "places"), [(64, 2, 16, 2), (64, 24, 2, 2), (1, 40, 100, 17)])
+def test_packed_map_has_no_more_places_than_scenes_that_are_used(
+    scene: Scene, other_scene: Scene, worlds: int, count: int, expected: int, places: int
+) -> None:
+    """Not more than there are scenes, than are expected, or than worlds and those kept for later."""
+    packed = DrivableMap([scene, other_scene] * (count // 2), MINI, torch.device("cpu"), worlds, expected)
+    packed.use([index % 2 for index in range(worlds)])
+    assert packed._drivable.shape == (places, scene.static.ground.numel())
+
+
+def test_packed_map_grows_with_the_scenes_that_are_used(scene: Scene, other_scene: Scene) -> None:
+    scenes = [scene, other_scene] * 3
+    packed = DrivableMap(scenes, MINI, torch.device("cpu"), worlds=3, expected=1)
+    poses = torch.tensor([[10.0, 1.0, 0.3], [55.0, -3.0, 0.1], [320.0, -3.0, -2.0]], dtype=torch.float64)
+    lines = route((0, 0), (10, 0)).expand(3, -1, -1)
+    versions = []
+    for worlds in ([0, 0, 0], [1, 0, 1], [0, 5, 4], [2, 3, 0], [5, 4, 1]):
+        packed.use(worlds)
+        versions.append(packed.version)
+        expected = route_raster(lines, poses, [scenes[world].static for world in worlds], MINI)[:, 1]
+        assert torch.equal(packed.raster(poses), expected)
+    assert len(packed._drivable) == 6
+    assert versions == sorted(versions)
+    assert versions[0] < versions[-2] == versions[-1], "what is captured hears of other memory, and of no other"
