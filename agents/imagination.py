@@ -63,7 +63,7 @@ class Imagination:
         """The imagining model's state of the N real worlds."""
         if self._history is None:
             return Rollout(self.real.rollout.tensors | {"seeds": seeds})
-        with torch.no_grad():
+        with torch.no_grad(), self.fork.precise():
             return self.fork.model.start(self._history.occupancy, self._history.motion, seeds)
 
     def returns(self, corrections: Array, seeds: Array) -> Array:

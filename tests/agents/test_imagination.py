@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from agents.load import load_planner
 from agents.mppi import Mppi
 from agents.planner import attach
 from agents.pure_pursuit import PurePursuit
+from models.interface import Chunk, Rollout
 from models.warp import WarpWorldModel
 from occworld_env.loading import SceneFolder
 from occworld_env.simulator import Simulator
@@ -171,6 +173,29 @@ def test_a_model_is_told_what_a_true_world_has_shown(street: Street) -> None:
         told.update()
         assert np.allclose(told.returns(plans, info["seed"]), own.returns(plans, info["seed"]), atol=0.05), step
         _, _, _, _, info = env.step(0.2 * np.ones((2, 2), dtype=np.float32))
+
+
+def test_a_model_is_told_in_the_precision_that_it_imagines_in(street: Street) -> None:
+    class Measured(WarpWorldModel):
+        """Takes note of what its matrix products would be computed in."""
+
+        precisions: tuple[torch.dtype, ...] = ()
+
+        def start(self, *given: Any) -> Rollout:
+            self.precisions += ((torch.ones(1, 1) @ torch.ones(1, 1)).dtype,)
+            return super().start(*given)
+
+        def advance(self, *given: Any, **named: Any) -> Chunk:
+            self.precisions += ((torch.ones(1, 1) @ torch.ones(1, 1)).dtype,)
+            return super().advance(*given, **named)
+
+    for precision, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        env, model = batch(1, street(40.0), precision=precision), Measured(MINI)
+        env.reset(seed=3)
+        told = Imagination(env.unwrapped.simulator, attach(PurePursuit(), env), 2, model)
+        told.update()
+        told.returns(np.zeros((1, 2, 1, 2)), np.array([1]))
+        assert model.precisions == (expected, expected)
 
 
 def test_frames_and_motion_of_the_history_are_those_that_were_shown() -> None:
