@@ -16,6 +16,7 @@ from occworld_env.observation import BEV_CHANNELS, VECTOR_FIELDS
 from occworld_env.simulator import Simulator
 from occworld_env.step_result import StepResult
 from occworld_env.torch_env import TorchVectorEnv
+from scenes.bicycle import Bicycle
 from scenes.grid import CLASSES, MINI, OCC3D, Grid
 from scenes.scene import Scene
 
@@ -26,6 +27,7 @@ __all__ = [
     "MINI",
     "OCC3D",
     "VECTOR_FIELDS",
+    "Bicycle",
     "Chunk",
     "EnvConfig",
     "Grid",

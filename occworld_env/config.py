@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from scenes.bicycle import Bicycle
@@ -41,6 +42,8 @@ class RewardWeights:
 class EnvConfig:
     """Settings of the environment; its step, `chunk_frames * dt` seconds, comes from the world model.
 
+    `weights` and `bicycle` may be given as mappings of the fields that differ from the defaults.
+
     Attributes:
         action: "control", "trajectory" or "discrete".
         observation: "bev", "tokens" or "occupancy".
@@ -77,6 +80,8 @@ class EnvConfig:
     bank_seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", _part("weights", self.weights, RewardWeights()))
+        object.__setattr__(self, "bicycle", _part("bicycle", self.bicycle, Bicycle()))
         if self.action not in ACTIONS:
             raise ValueError(f"action: expected one of {ACTIONS}, found {self.action!r}")
         if self.observation not in OBSERVATIONS:
@@ -84,6 +89,9 @@ class EnvConfig:
         for name in ("target_speed", "max_steering_rate", "max_lateral_acceleration", "offroute_distance", "min_route"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)!r}")
+        for item in fields(Bicycle):
+            if not getattr(self.bicycle, item.name) > 0:
+                raise ValueError(f"bicycle: expected a positive {item.name}, found {getattr(self.bicycle, item.name)!r}")
         if not self.min_speed >= 0:
             raise ValueError(f"min_speed: expected 0 or more, found {self.min_speed!r}")
         if not 0 < self.offroad_share < 1:
@@ -99,7 +107,7 @@ class EnvConfig:
 def make_config(config: EnvConfig | None, overrides: Mapping[str, Any]) -> EnvConfig:
     """`config`, or the default one, with the fields named in `overrides`; raises TypeError on a name that is no field.
 
-    `weights` may be a RewardWeights or a mapping of some of its fields.
+    A mapping for `weights` or `bicycle` changes some fields of what `config` has there.
     """
     known = {item.name for item in fields(EnvConfig)}
     unknown = sorted(set(overrides) - known)
@@ -107,8 +115,24 @@ def make_config(config: EnvConfig | None, overrides: Mapping[str, Any]) -> EnvCo
         raise TypeError(f"OccSora-v0 has no keyword argument {unknown[0]!r}; known are {sorted(known)}")
     values = dict(overrides)
     base = config or EnvConfig()
-    if isinstance(values.get("weights"), Mapping):
-        values["weights"] = replace(base.weights, **values["weights"])
+    for name in {"weights", "bicycle"} & values.keys():
+        values[name] = _part(name, values[name], getattr(base, name))
     if "ego_classes" in values:
         values["ego_classes"] = tuple(values["ego_classes"])
     return replace(base, **values)
+
+
+def _part(name: str, value: Any, base: Any) -> Any:
+    """The dataclass that `value` is, or `base` with the fields that it maps to numbers; raises TypeError on anything else."""
+    kind = type(base).__name__
+    if isinstance(value, type(base)):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a {kind} or a mapping of its fields, found {value!r}")
+    known = [item.name for item in fields(base)]
+    for key, number in value.items():
+        if key not in known:
+            raise TypeError(f"{name}: {kind} has no field {key!r}; known are {known}")
+        if not isinstance(number, Real):
+            raise TypeError(f"{name}: expected a number for {key!r}, found {number!r}")
+    return replace(base, **value)

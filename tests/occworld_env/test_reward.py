@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+import occworld_env
 from occworld_env.config import EnvConfig, RewardWeights, make_config
 from occworld_env.reward import NUPLAN, TERMS, discomfort, reward_terms
-from occworld_env.vehicle import Path, Vehicle
+from occworld_env.vehicle import Path, Vehicle, steering_bound
+from scenes.bicycle import Bicycle
 
 ZERO = torch.zeros(1, dtype=torch.float64)
 
@@ -95,3 +99,38 @@ def test_config_says_what_is_wrong() -> None:
             make_config(None, {field: value})
     with pytest.raises(ValueError, match="ego_classes: expected"):
         make_config(None, {"ego_classes": ["tram"]})
+
+
+def test_weights_and_bicycle_may_be_mappings() -> None:
+    """Alike given to EnvConfig, to make_config, and over another config, whose other fields stay."""
+    mapped: dict[str, Any] = {"weights": {"comfort": 1.0}, "bicycle": {"max_speed": 25}}
+    expected = EnvConfig(weights=RewardWeights(comfort=1.0), bicycle=Bicycle(max_speed=25))
+    assert EnvConfig(**mapped) == make_config(None, mapped) == expected
+    before = EnvConfig(weights=RewardWeights(progress=3.0), bicycle=Bicycle(wheelbase=3.0))
+    after = make_config(before, mapped)
+    assert (after.weights, after.bicycle) == (RewardWeights(progress=3.0, comfort=1.0), Bicycle(wheelbase=3.0, max_speed=25))
+    assert steering_bound(torch.tensor([0.0]), EnvConfig(**mapped)).item() == 0.5  # used like any other
+
+
+@pytest.mark.parametrize("make", [lambda **values: EnvConfig(**values), lambda **values: make_config(None, values)])
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"bicycle": 25}, TypeError, "bicycle: expected a Bicycle or a mapping of its fields, found 25"),
+        ({"weights": Bicycle()}, TypeError, "weights: expected a RewardWeights or a mapping of its fields, found Bicycle"),
+        ({"bicycle": {"speed": 25}}, TypeError, "bicycle: Bicycle has no field 'speed'; known are .*max_speed"),
+        ({"weights": {"comfort": "1"}}, TypeError, "weights: expected a number for 'comfort', found '1'"),
+        ({"bicycle": {"max_speed": 0}}, ValueError, "bicycle: expected a positive max_speed, found 0"),
+        ({"bicycle": Bicycle(wheelbase=-2.0)}, ValueError, "bicycle: expected a positive wheelbase, found -2.0"),
+    ],
+)
+def test_bad_weights_and_bicycles_are_named(
+    make: Callable[..., EnvConfig], values: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make(**values)
+
+
+def test_what_a_config_is_made_of_is_public() -> None:
+    assert (occworld_env.Bicycle, occworld_env.RewardWeights) == (Bicycle, RewardWeights)
+    assert "Bicycle" in occworld_env.__all__
