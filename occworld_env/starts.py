@@ -29,6 +29,7 @@ from scenes.scene import Scene
 
 ATTEMPTS = 100  # moments tried for one start
 ATTEMPTS_IN_SCENE = 10  # before another scene is tried
+_TOO_FAST = 0.5  # m/s above max_speed at which a recorded ego is not the car of the environment any more
 _SHORTEST_ROUTE = 10.0  # metres that a start chosen by the user must have ahead
 
 
@@ -180,11 +181,15 @@ class StartBank:
         return Start(key, names, rollout, Rollout({name: tensor.to(device) for name, tensor in state.items()}))
 
     def _vehicle_state(self, scene: Scene, key: StartKey, poses: Tensor) -> dict[str, Tensor]:
-        """Car, route and lights of one world, each (1, ...)."""
+        """Car, route and lights of one world, each (1, ...); raises UnusableStartError where the car cannot be as fast."""
         model, bicycle = self.model, self.config.bicycle
         velocity = (poses[1:, :2] - poses[:-1, :2]).norm(dim=-1) / model.dt
         if len(poses) < 2:
             velocity = poses.new_zeros(1)
+        if (fast := float(velocity[-1])) > bicycle.max_speed + _TOO_FAST:
+            where = f"{scene.name}, ego {scene.tracks.ids[key.ego]}, {key.start:.2f} s"
+            needed = f"bicycle=Bicycle(max_speed={math.ceil(fast)}) allows it"
+            raise UnusableStartError(f"{where}: the ego drives at {fast:.1f} m/s, max_speed is {bicycle.max_speed:g}; {needed}")
         speed = velocity[-1:].clamp(max=bicycle.max_speed)
         turn = wrap_angle(poses[-1:, 2] - poses[-2:-1, 2]) / model.dt if len(poses) > 1 else poses.new_zeros(1)
         turn = torch.where(speed > 1.0, turn, torch.zeros_like(turn))

@@ -18,6 +18,7 @@ from occworld_env.observation import BEV_CHANNELS
 from occworld_env.simulator import Simulator
 from occworld_env.starts import StartKey
 from occworld_env.step_result import StepResult
+from scenes.bicycle import Bicycle
 from scenes.grid import CLASS_ID, MINI, Grid
 from scenes.scene import Scene
 
@@ -239,6 +240,26 @@ def test_drawn_starts_drive(make_simulator: Make, make_scene: Callable[..., Scen
         make_simulator([standing]).reset()
     make_simulator([standing], min_speed=0.0).reset()
     make_simulator([standing]).reset(options={"scene": 0, "ego": 0, "start": 2.0})
+
+
+def test_an_ego_faster_than_the_car_is_not_slowed_down(make_simulator: Make, make_scene: Callable[..., Scene]) -> None:
+    """It is passed over, and named it says how to drive on at its speed."""
+    fast, little = make_scene("fast", speed=25.0), make_scene("little", speed=20.4)
+    start = {"ego": 0, "start": 2.0}
+    with pytest.raises(ValueError, match=r"25.0 m/s, max_speed is 20; bicycle=Bicycle\(max_speed=25\) allows it"):
+        make_simulator([fast]).reset(options=start)
+    with pytest.raises(ValueError, match=r"no usable start found .*; bicycle=Bicycle\(max_speed=25\) allows it"):
+        make_simulator([fast]).reset(seed=0)
+    simulator = make_simulator([fast], bicycle=Bicycle(max_speed=25))
+    simulator.reset(options=start)
+    assert float(simulator.vehicle.speed) == pytest.approx(25.0)
+    simulator = make_simulator([little])
+    simulator.reset(options=start)
+    assert float(simulator.vehicle.speed) == 20.0
+    simulator = make_simulator([fast, make_scene()])
+    for seed in range(4):
+        simulator.reset(seed=seed)
+        assert simulator.names == [("straight", "track0")]
 
 
 def test_starts(make_simulator: Make, scene: Scene, other_scene: Scene) -> None:
