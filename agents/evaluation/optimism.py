@@ -9,6 +9,7 @@ the environment on voxels: those rendered from the scene, and those that the wor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import and_
@@ -89,12 +90,25 @@ class Detection:
         return proportion(self.true_shown, self.imagined)
 
 
+def check_step(simulator: Simulator) -> None:
+    """Raise ValueError where a step is longer than a path may be followed once it has left the recorded one."""
+    if not _steps(simulator):
+        found = f"steps of {HORIZON:g} s or less, for which recorded agents may be taken not to react"
+        raise ValueError(f"expected a world with {found}, found {simulator.step_seconds:g} s")
+
+
+def _steps(simulator: Simulator) -> int:
+    """Steps of the environment that a path lasts after its history."""
+    return math.floor(HORIZON / simulator.step_seconds + 1e-6)
+
+
 def run_cases(simulator: Simulator, count: int, seed: int, done: Callable[[int], None] = lambda _: None) -> list[Case]:
     """`count` counterfactual paths through the scenes of a simulator, each through truth and dream.
 
     Half of them are chosen to go wrong in truth, a collision and an exit from the road in turn, the others to go well. Where
-    the scenes hold no moment for one, there are fewer.
+    the scenes hold no moment for one, there are fewer. Raises ValueError as `check_step` does.
     """
+    check_step(simulator)
     cases = []
     for number in range(count):
         wanted = (_COLLISION, None, _OFFROAD, None)[number % 4]
@@ -131,7 +145,7 @@ def _case(simulator: Simulator, wanted: str | None, rng: np.random.Generator) ->
 def _draw_path(simulator: Simulator, scene: Scene, rng: np.random.Generator) -> tuple[int, EgoPath] | None:
     """An ego that drives and a path of any kind that leaves its recorded one; None where this draw gives none."""
     model, config = simulator.model, simulator.config
-    frames = model.history_frames + round(HORIZON / model.dt / model.chunk_frames) * model.chunk_frames
+    frames = model.history_frames + _steps(simulator) * model.chunk_frames
     egos = [ego for ego in scene.egos if CLASSES[int(scene.tracks.classes[ego])] in config.ego_classes]
     if not egos:
         return None
@@ -163,19 +177,21 @@ def _begins_well(simulator: Simulator, frame: Tensor, box: Tensor) -> bool:
 
 @torch.no_grad()
 def _imagine(simulator: Simulator, scene: Scene, ego: int, path: EgoPath, occupancy: Tensor, seed: int) -> Tensor:
-    """What the world model shows along a path after its history: (F, X, Y, Z)."""
+    """What the world model shows along a path after its history, computed as when it is driven: (F, X, Y, Z)."""
     model, device = simulator.model, simulator.device
     history, step = model.history_frames, model.chunk_frames
     motion = motion_from_poses(path.poses).unsqueeze(0).to(device)
     seeds = torch.tensor([seed], dtype=torch.int64, device=device)
-    rollout = model.start(occupancy[None, :history], motion[:, :history], seeds)
+    with simulator.precise():
+        rollout = model.start(occupancy[None, :history], motion[:, :history], seeds)
     route = resample_route(scene.routes[ego].cpu()).unsqueeze(0)
     shown = []
     for first in range(history, len(path.poses), step):
         raster = route_raster(route, path.poses[first + step - 1][None].cpu(), [scene.static], model.grid)
         if not simulator.config.known_map:
             raster[:, 1] = 0
-        chunk = model.advance(rollout, motion[:, first : first + step], raster.to(device))
+        with simulator.precise():
+            chunk = model.advance(rollout, motion[:, first : first + step], raster.to(device))
         assert chunk.voxels is not None, "advance gives voxels where they are asked for"
         shown.append(chunk.voxels[0])
     return torch.cat(shown)

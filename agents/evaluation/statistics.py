@@ -64,7 +64,7 @@ def estimate(values: Array, weights: Array) -> Estimate:
 
 
 def proportion(count: int, total: int) -> Estimate:
-    """count of total, with Wilson's interval."""
+    """count of total, with Wilson's interval, which takes them for independent: too narrow where a few scenes hold them all."""
     if not total:
         return Estimate(np.nan, np.nan, np.nan)
     found = binomtest(count, total).proportion_ci(LEVEL, method="wilson")

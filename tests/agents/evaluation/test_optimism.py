@@ -65,6 +65,46 @@ def test_a_world_without_harm_is_found_out(walled_folder: Path) -> None:
     assert found["off-road"].shown == 0
 
 
+class Measured(WarpWorldModel):
+    """Takes note of its steps, and of what its matrix products would be computed in."""
+
+    def __init__(self, *given: float) -> None:
+        super().__init__(MINI, *given)
+        self.precisions: set[torch.dtype] = set()
+        self.steps = 0
+
+    def start(self, occupancy: Tensor, motion: Tensor, seeds: Tensor) -> Rollout:
+        self.precisions.add((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+        return super().start(occupancy, motion, seeds)
+
+    def advance(self, rollout: Rollout, motion: Tensor, route: Tensor | None = None, *, decode: bool = True) -> Chunk:
+        self.steps += 1
+        self.precisions.add((torch.ones(1, 1) @ torch.ones(1, 1)).dtype)
+        return super().advance(rollout, motion, route, decode=decode)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_what_is_judged_is_computed_as_what_is_driven(walled_folder: Path, precision: str, expected: torch.dtype) -> None:
+    model = Measured()
+    judged = Simulator(model, load_scene_list(walled_folder), EnvConfig(), precision=precision)
+    assert len(run_cases(judged, 2, seed=0)) == 2
+    assert model.precisions == {expected}
+    judged.reset(seed=0)
+    judged.step(torch.zeros(1, 2))
+    assert model.precisions == {expected}
+
+
+def test_no_path_is_longer_than_the_recording_holds(walled_folder: Path) -> None:
+    """A path has as many steps as fit into 2 s."""
+    for dt, frames, steps in ((0.5, 4, 1), (0.25, 3, 2)):
+        model = Measured(dt, frames)
+        assert len(run_cases(simulator(model, walled_folder), 1, seed=0)) == 1
+        assert model.steps == steps
+    for frames, seconds in ((8, "4 s"), (5, "2.5 s")):
+        with pytest.raises(ValueError, match=f"steps of 2 s or less, .* found {seconds}"):
+            run_cases(simulator(WarpWorldModel(MINI, 0.5, frames), walled_folder), 2, seed=0)
+
+
 def test_counts_by_hand(photograph: Simulator) -> None:
     car, foot, wall = (Outcome(CLASS_ID[name], False) for name in ("car", "pedestrian", "manmade"))
     none, off = Outcome(NO_CLASS, False), Outcome(NO_CLASS, True)
