@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from agents.evaluation.statistics import Estimate
 from agents.evaluation.worlds import WorldSettings, check_worlds, fingerprint, open_world
 from agents.load import make_planner
 from agents.planner import attach, interface_of
+from occworld_env.loading import load_scene_list, scene_numbers
+
+_COUNTERFACTUALS = 100
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ class Evaluate:
     """Where world model and simulator live."""
     out: Path = Path("runs/evaluate")
     """Folder for the episodes, evaluation.json and report.html. A stopped evaluation goes on where it was."""
-    counterfactuals: int = 100
-    """Ego paths, half of which crash or leave the road, that are fed through the first world to see whether it shows it."""
+    counterfactuals: int | None = None
+    """Ego paths, half of which crash or leave the road, that are fed through the first world to see whether it shows it. By
+    default 100, or none where a step of that world is longer than the 2 s for which a recording can say what would happen."""
     films: int = 3
     """Failures filmed in the report for each planner in each world."""
     workers: int = 0
@@ -74,16 +78,18 @@ def run(config: Evaluate) -> None:
     """Drive what is not driven yet, write the files and print the table; raises ValueError on settings that make no sense."""
     _check(config)
     console = Console()
+    config = replace(config, counterfactuals=_paths(config, console))
     jobs = plan(config)
     with _progress(console) as bar:
         paths = _drive(config, jobs, _counter(bar, "driving", len(jobs)))
         found = score_all(config.worlds, named(config.planners), paths, _counter(bar, "scoring", len(jobs)))
+        told = {"settings": _plain(config)} | results.as_json(found)
+        _write_json(config.out / "evaluation.json", told)  # so that what goes wrong from here on costs none of it
         cases = _counterfactuals(config, bar)
-        told = results.as_json(found) | {"counterfactuals": optimism.as_json(cases)}
+        _write_json(config.out / "evaluation.json", told | {"counterfactuals": optimism.as_json(cases)})
         report = config.out / "report.html"
         counter = _counter(bar, "filming failures", films_wanted(found, config.films))
         write_report(report, found, cases, _settings(config), counter)
-    _write_json(config.out / "evaluation.json", {"settings": _plain(config)} | told)
     for world in config.worlds:
         console.print(table(found, world))
     for line in _trust(found, cases):
@@ -139,12 +145,14 @@ def _check(config: Evaluate) -> None:
             raise ValueError(f"--{name}: expected one or more different ones, found {' '.join(given) or 'none'}")
     named(config.planners)
     for name, least in (("episodes", 1), ("counterfactuals", 0), ("films", 0), ("workers", 0), ("threads", 1)):
-        if getattr(config, name) < least:
-            raise ValueError(f"--{name}: expected {least} or more, found {getattr(config, name)}")
+        given = getattr(config, name)
+        if given is not None and given < least:
+            raise ValueError(f"--{name}: expected {least} or more, found {given}")
     if not config.max_seconds > 0:
         raise ValueError(f"--max-seconds: expected a positive number, found {config.max_seconds}")
     if config.scenes is not None and not config.scenes.exists():
         raise FileNotFoundError(f"--scenes: {config.scenes} does not exist")
+    scene_numbers(load_scene_list(_world_settings(config).scenes))  # starts are told by names, which have to differ
     for library in ("jinja2", "matplotlib", *["ray"] * _apart(config)):  # missing ones show before hours are driven
         importlib.import_module(library)
 
@@ -153,7 +161,8 @@ def _check_sumo(envs: list[Any], starts: list[StartState]) -> None:
     """Raise ImportError where the true world of a start is live SUMO and SUMO is not here, before the dream is driven."""
     begun = {place.scene for place in starts}
     for simulator in (env.simulator for env in envs if hasattr(env.simulator, "dynamics_of")):
-        live = any(scene.name in begun and simulator.dynamics_of(scene) == "sumo" for scene in simulator.scenes)
+        scenes, numbers = simulator.scenes, scene_numbers(simulator.scenes)
+        live = any(simulator.dynamics_of(scenes[numbers[name]]) == "sumo" for name in begun)
         if live and not (importlib.util.find_spec("libsumo") and importlib.util.find_spec("sumo")):
             raise ImportError("--worlds: reference is live SUMO in these scenes: pip install -c constraints.txt -e '.[sumo]'")
 
@@ -164,15 +173,17 @@ def _apart(config: Evaluate) -> bool:
 
 
 def _check_planners(config: Evaluate, settings: WorldSettings, place: StartState) -> None:
-    """Make each planner once, so that a wrong name shows before hours are driven."""
+    """Make each planner once for each world, so that what cannot drive in one shows before hours are driven."""
+    options = {"scene": place.scene, "ego": place.ego, "start": place.start}
     for name in named(config.planners):
-        try:
-            planner = make_planner(name)
-            env = open_world(config.worlds[0], settings, interface_of(planner))
-            env.reset(seed=0, options={"scene": place.scene, "ego": place.ego, "start": place.start})
-            attach(planner, env)
-        except ValueError as error:
-            raise ValueError(f"--planners: {name}: {error}") from error
+        for world in config.worlds:
+            try:
+                planner = make_planner(name)
+                env = open_world(world, settings, interface_of(planner))
+                env.reset(seed=0, options=options)
+                attach(planner, env)
+            except ValueError as error:
+                raise ValueError(f"--planners: {name} in {world}: {error}") from error
 
 
 def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> list[Path]:
@@ -184,9 +195,26 @@ def _drive(config: Evaluate, jobs: list[Job], done: Callable[[int], None]) -> li
         return drive_all(jobs, config.out, spread if _apart(config) else drive_here, done)
 
 
+def _paths(config: Evaluate, console: Console) -> int:
+    """How many counterfactual paths the first world is asked about: none in the reference, or where its steps are too long.
+
+    Prints why where that was not asked for; raises ValueError where a number of paths was.
+    """
+    if config.counterfactuals == 0 or config.worlds[0] == "reference":
+        return 0
+    try:
+        optimism.check_step(open_world(config.worlds[0], _world_settings(config)).simulator)
+    except ValueError as error:
+        if config.counterfactuals is not None:
+            raise ValueError(f"--counterfactuals: {error}") from error
+        console.print(f"no counterfactuals: {error}")
+        return 0
+    return _COUNTERFACTUALS if config.counterfactuals is None else config.counterfactuals
+
+
 def _counterfactuals(config: Evaluate, bar: Progress) -> dict[str, dict[str, optimism.Detection]]:
-    """How the first world shows what goes wrong; empty where it is the reference, or nothing is asked for."""
-    if not config.counterfactuals or config.worlds[0] == "reference":
+    """How the first world shows what goes wrong; empty where nothing is asked for."""
+    if not config.counterfactuals:
         return {}
     simulator = open_world(config.worlds[0], _world_settings(config)).simulator
     with threads(config.threads):

@@ -13,7 +13,7 @@ import torch
 import occworld_env
 from agents.planner import USUAL, Interface
 from models.warp import WarpWorldModel
-from occworld_env.loading import load_world_model
+from occworld_env.loading import DEFAULT_MODEL, load_world_model
 from scenes.grid import MINI
 
 gymnasium.register_envs(occworld_env)
@@ -33,7 +33,7 @@ class WorldSettings:
     Attributes:
         scenes: folder or file that starts come from, None for the bundled scenes.
         model: world model of `dream`: a name, a folder or a hub id, "warp" for the rigid baseline, None for the bundled one. Of
-            `reference` it decides grid and clock alone.
+            `reference` it decides grid and clock, and for those who see tokens the codes.
         device: where world model and simulator live.
     """
 
@@ -56,6 +56,8 @@ def open_world(name: str, settings: WorldSettings, interface: Interface = USUAL)
     """The environment of a world without Gymnasium's wrappers; one and the same in a process for the same arguments."""
     arguments: dict[str, Any] = {"scenes": settings.scenes, "device": settings.device, **vars(interface)}
     arguments["world_model"] = _rigid(settings) if "warp" in (name, settings.model) else settings.model
+    if name == "reference" and interface.observation == "tokens" and settings.model is None:
+        arguments["world_model"] = DEFAULT_MODEL  # true worlds have no codes of their own: those of the dream beside them
     return gymnasium.make(WORLDS[name], **arguments).unwrapped
 
 

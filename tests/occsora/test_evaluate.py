@@ -7,13 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from agents.evaluation import runner
+from agents.evaluation import runner, worlds
 from agents.evaluation.episode import StartState
+from agents.evaluation.worlds import WorldSettings, open_world
+from agents.planner import Interface
+from models.warp import WarpWorldModel
 from occsora import evaluate
 from occsora.__main__ import main
 from occsora.evaluate import Evaluate
+from scenes.grid import NEAR
 
 
 def words(folder: Path, out: Path, *more: str) -> list[str]:
@@ -80,6 +85,85 @@ def test_two_worlds_are_compared(walled_folder: Path, tmp_path: Path) -> None:
     assert "Dream against warp" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+READER = """
+from agents.planner import Interface
+
+class Reader:
+    interface = Interface("tokens", "control")
+
+    def reset(self):
+        pass
+
+    def act(self, observation, info):
+        assert observation["tokens"].any()
+        return 0 * observation["vector"][:2]
+"""
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A planner of one's own that sees tokens."""
+    (tmp_path / "reader.py").write_text(READER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "reader:Reader"
+
+
+def test_tokens_are_seen_in_the_reference_world_too(reader: str, scene_folder: Path, tmp_path: Path) -> None:
+    """Under the model that drives the dream where none is named."""
+    given = words(scene_folder, tmp_path / "out", "--episodes", "1", "--max-seconds", "0.5")
+    assert main([*given, "--planners", reader, "--worlds", "dream", "reference"]) == 0
+    assert set(found(tmp_path / "out")["worlds"]) == {"dream", "reference"}
+    seen = []
+    for world in ("dream", "reference"):
+        env = open_world(world, WorldSettings(str(scene_folder)), Interface("tokens", "control"))
+        seen.append(env.reset(seed=0, options={"scene": "open", "ego": 0, "start": 2.0})[0]["tokens"])
+    assert np.array_equal(*seen)
+
+
+def test_who_cannot_drive_in_a_world_is_named_before_anyone_drives(
+    reader: str, scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words(scene_folder, tmp_path), "--planners", reader, "--worlds", "dream", "warp"]) == 2
+    assert "--planners: reader:Reader in warp: observation: 'tokens' needs a world model" in capsys.readouterr().err
+    assert not (tmp_path / "episodes").exists()
+
+
+def test_counterfactuals_need_short_steps(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a world whose steps last 4 s there are none, and whoever asks for some is told before anyone drives."""
+    monkeypatch.setattr(worlds, "load_world_model", lambda *given: WarpWorldModel(NEAR, 0.5, 8))
+    given = words(scene_folder, tmp_path, "--model", "slow")
+    assert main([*given, "--counterfactuals", "5"]) == 2
+    assert "--counterfactuals: expected a world with steps of 2 s or less" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    place = given.index("--counterfactuals")
+    assert main(given[:place] + given[place + 2 :]) == 0
+    assert "no counterfactuals: expected a world with steps of 2 s or less" in capsys.readouterr().out.replace("\n", " ")
+    told = found(tmp_path)
+    assert (told["counterfactuals"], told["settings"]["counterfactuals"]) == ({}, 0)
+
+
+def test_what_was_driven_is_written_before_the_counterfactuals(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: Any) -> None:
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr(evaluate.optimism, "run_cases", fails)
+    assert main([*words(scene_folder, tmp_path), "--counterfactuals", "5"]) == 2
+    assert set(found(tmp_path)["worlds"]["warp"]) == {"cv", "idm"}
+
+
+def test_scenes_of_one_name_are_refused(scene_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Starts are told by the names of their scenes: the second scene would never be driven."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.scene").symlink_to(next(scene_folder.iterdir()))
+    assert main(words(tmp_path, tmp_path / "out")) == 2
+    assert "scenes: expected different names, found 'open'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_recorded_scenes_are_evaluated(shared_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     folder.mkdir()
@@ -101,7 +185,7 @@ def test_recorded_scenes_are_evaluated(shared_data: Path, tmp_path: Path) -> Non
         (["--episodes", "0"], "--episodes: expected 1 or more, found 0"),
         (["--max-seconds", "-1"], "--max-seconds: expected a positive number, found -1"),
         (["--scenes", "nowhere"], "--scenes: nowhere does not exist"),
-        (["--planners", "telepathy"], "--planners: telepathy: planner: expected"),
+        (["--planners", "telepathy"], "--planners: telepathy in warp: planner: expected"),
         (["--seed", "1"], "holds episodes of another evaluation, other in seed"),
     ],
 )
