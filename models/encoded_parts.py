@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from models.checkpoint import StoredTensors, read_json, write_json
+from models.training import processes
 
 PART = 16  # items a file
 _ORIGIN = "origin.json"
@@ -34,20 +34,26 @@ def origin_of(clips: Dataset[dict[str, Any]], *models: nn.Module, told: str = ""
 def build_parts(kind: type[Parts], encode: Callable[[range], Parts], count: int, folder: Path, origin: dict[str, str]) -> Parts:
     """The first `count` items, of which `encode` makes those of a range; parts that lie in the folder are read instead.
 
-    Raises ValueError where the folder's parts were encoded by another model, or from other clips.
+    Of several processes each encodes its share of the parts, and all get the whole. Raises ValueError where the folder's parts
+    were encoded by another model, or from other clips.
     """
     from rich.progress import track
 
-    _claim(folder, origin)
-    parts = []
-    for number in track(range(math.ceil(count / PART)), description="encoding clips"):
-        path, indices = folder / f"part-{number:05d}.safetensors", range(number * PART, min((number + 1) * PART, count))
-        part = kind.load(path) if path.is_file() else None
-        if part is None or len(part) < len(indices):  # the last part of a run over fewer clips
-            part = encode(indices)
-            part.save(path)
-        parts.append(part)
-    return kind.join(parts, count)
+    workers = processes()
+    with workers.main_process_first():
+        _claim(folder, origin)
+    spans = [range(first, min(first + PART, count)) for first in range(0, count, PART)]
+    paths = [folder / f"part-{number:05d}.safetensors" for number in range(len(spans))]
+    share = range(workers.process_index, len(spans), workers.num_processes)
+    own = {}
+    for number in track(share, description="encoding clips", disable=not workers.is_main_process):
+        part = kind.load(paths[number]) if paths[number].is_file() else None
+        if part is None or len(part) < len(spans[number]):  # the last part of a run over fewer clips
+            part = encode(spans[number])
+            part.save(paths[number])
+        own[number] = part
+    workers.wait_for_everyone()
+    return kind.join([own[number] if number in own else kind.load(path) for number, path in enumerate(paths)], count)
 
 
 def _claim(folder: Path, origin: dict[str, str]) -> None:

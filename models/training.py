@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoints, read_json, read_tensors
 from models.muon import Muon
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 _FREE = ("out", "minutes", "save_every", "log_every")  # settings that a training may go on with others of
 ADAMW_SHARE = 0.2  # Muon's updates have 0.2 of the size of AdamW's at one learning rate
@@ -70,6 +73,20 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def processes() -> PartialState:
+    """The processes of this training, joined by the first call; each has a `device` of its own.
+
+    Raises ModuleNotFoundError without accelerate.
+    """
+    try:
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("training needs accelerate: pip install 'occsora-gym[train]'") from error
+    # What `accelerate launch --cpu` sets is heeded by Accelerator, but not by PartialState, which must then be told.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -131,11 +148,10 @@ class Trainer:
         cfg: TrainingConfig,
         further: Mapping[str, Any] | None = None,
     ) -> None:
-        try:
-            from accelerate import Accelerator
-            from accelerate.utils import DistributedDataParallelKwargs
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("training needs accelerate: pip install 'occsora-gym[train]'") from error
+        processes()
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
         self.cfg, self.make_batch, self.export = cfg, make_batch, export
         self.further = json.loads(json.dumps(further or {}))
         handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
@@ -235,9 +251,13 @@ class Trainer:
         raise FloatingPointError(f"training: NaN or infinity at step {self.step}; last good checkpoint: {good}")
 
     def _save(self) -> None:
+        """Write model and checkpoint on the main process; the others wait, since they may read them next."""
         self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._write()
+        self.accelerator.wait_for_everyone()
+
+    def _write(self) -> None:
         # The model first: whoever is killed between the two makes these steps again, and the model with them.
         current = {name: tensor.detach().clone() for name, tensor in self.task.state_dict().items()}
         self.task.load_state_dict(self.average)

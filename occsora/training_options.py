@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,12 @@ class TrainingOptions:
         return replace(recipe, **fixed, **given)
 
     def rendering_device(self) -> str:
-        """Name of the device that `device` stands for."""
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        """Name of the device that `device` stands for; each of several processes has a GPU of its own, if there are as many."""
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        if device != "cuda" or "LOCAL_RANK" not in os.environ:
+            return device
+        count = max(torch.cuda.device_count(), 1)
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % count}"  # the one that accelerate chooses
 
     def load_scenes(self) -> list[Scene]:
         """All scenes of the folder, on the device that renders them."""

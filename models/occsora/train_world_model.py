@@ -15,7 +15,7 @@ from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.train_diffusion import train_diffusion
 from models.occsora.world_model import OccSoraConfig, OccSoraWorldModel
 from models.pretrained import save_pretrained
-from models.training import TrainingConfig
+from models.training import TrainingConfig, processes
 
 STEPS = 50  # of the sampler that the model is saved with
 DIFFUSION = "diffusion"  # folder within that of the world model: encoded clips, checkpoints, logs, the transformer alone
@@ -45,10 +45,18 @@ def train_world_model(
     within = replace(cfg, out=cfg.out / DIFFUSION)
     minimised: dict[str, Any] = {"withheld": withheld, "full_from": full_from, "snr_limit": snr_limit}
     part = train_diffusion(clips, tokenizer, preset.transformer, within, dt=preset.clips.dt, count=sequences, **minimised)
-    diffusion = load_diffusion(part)
+    workers = processes()
+    if workers.is_main_process:
+        _assemble(tokenizer, part, cfg.out)
+    workers.wait_for_everyone()
+    return cfg.out
+
+
+def _assemble(tokenizer: OccSoraTokenizer, diffusion_folder: Path, out: Path) -> None:
+    """Write the world model of a tokenizer and a trained diffusion model."""
+    diffusion = load_diffusion(diffusion_folder)
     sampler = SamplerConfig("ddim", STEPS, limit=diffusion.cfg.largest)
     model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg, sampler))
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.diffusion.load_state_dict(diffusion.state_dict())
-    save_pretrained(model, cfg.out)
-    return cfg.out
+    save_pretrained(model, out)

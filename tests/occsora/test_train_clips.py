@@ -15,6 +15,7 @@ from models.occsora.transformer import ClipTransformerConfig
 from models.occsora.world_model import OccSoraWorldModel
 from models.pretrained import from_pretrained
 from occsora.__main__ import main
+from occsora.training_options import TrainingOptions
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
@@ -116,3 +117,15 @@ def test_the_rows_of_table_3_have_names() -> None:
     assert world_preset("occsora-class4").clips.tokenizer.class_dim == 4
     with pytest.raises(ValueError, match=r"world_preset: expected one of .*occsora-lean"):
         world_preset("mini")
+
+
+def test_each_process_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of its local rank; one process alone takes the default, and what was named stays."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    named = {device: TrainingOptions(out=tmp_path, device=device) for device in ("auto", "cuda", "cuda:1", "cpu")}
+    assert [options.rendering_device() for options in named.values()] == ["cuda", "cuda", "cuda:1", "cpu"]
+    for rank, own in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert [options.rendering_device() for options in named.values()] == [own, own, "cuda:1", "cpu"]
