@@ -59,7 +59,7 @@ class OccSoraEnv(gym.Env[dict[str, np.ndarray], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin an episode; options: "scene", "ego", "start" and "seed", see docs/environment.md."""
+        """Begin an episode, or with options={"state": saved} go on with one; other options: see docs/environment.md."""
         super().reset(seed=seed)
         self.simulator.generators = [self.np_random]
         observed = self.simulator.reset(options=options)
@@ -97,7 +97,7 @@ class OccSoraEnv(gym.Env[dict[str, np.ndarray], Any]):
         return self.simulator.get_state()
 
     def set_state(self, saved: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from what `get_state` gave. Wrappers, TimeLimit among them, hear of it only from `reset`."""
         self.simulator.generators = [self.np_random]
         self.simulator.set_state(saved)
 

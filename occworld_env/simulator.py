@@ -131,8 +131,11 @@ class Simulator:
         """Begin new episodes in all worlds, or where mask, bool (N,), is true; returns the observation of all worlds.
 
         options: "scene", "ego" and "start" name where the new episodes begin (see `StartBank.choose`), "worlds" is a list of
-        such options, or None, one a world, and "seed" gives the seed of the imagined future itself.
+        such options, or None, one a world, and "seed" gives the seed of the imagined future itself. "state", alone, goes on
+        from what `get_state` gave, with the random generators of then, whatever the seed.
         """
+        if "state" in (options or {}):
+            return self._restore(mask, dict(options or {}))
         if seed is not None:
             self.seed(seed)
         chosen = list(range(self.num_worlds)) if mask is None else mask.nonzero().flatten().tolist()
@@ -150,6 +153,16 @@ class Simulator:
         self._put(chosen, state, rollout)
         for world, (start, _) in zip(chosen, picked, strict=True):
             self.names[world] = start.names
+        return self.observe()
+
+    def _restore(self, mask: Tensor | None, options: dict[str, Any]) -> dict[str, Tensor]:
+        saved = options.pop("state")
+        if options or mask is not None:
+            found = sorted(options) or "a mask"
+            raise ValueError(f"options['state']: expected it alone and for all worlds, found {found} beside it")
+        if not saved["state"]:
+            raise ValueError("options['state']: expected a state of an episode, found one from before the first reset")
+        self.set_state(saved)
         return self.observe()
 
     def _pick(self, world: int, options: dict[str, Any]) -> tuple[Start, int]:

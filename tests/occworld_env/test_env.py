@@ -187,6 +187,50 @@ def test_saved_state_of_the_shell(scene: Scene) -> None:
     assert [env.step(action)[1], env.reset()[1]["seed"]] == expected
 
 
+def test_a_state_restored_by_reset_restores_the_wrappers_too(scene: Scene) -> None:
+    """What a TimeLimit has counted is of the branch that was left, so it must not end the next one."""
+    env = make(scene, max_episode_steps=6)
+    env.reset(seed=4)
+    env.step(np.array([0.2, 0.0], dtype=np.float32))
+    saved, action = env.unwrapped.get_state(), np.array([0.5, 0.1], dtype=np.float32)
+    first = env.step(action)
+    for _ in range(8):
+        observed, info = env.reset(options={"state": saved})
+        assert info["time"] == 0.5
+        assert observed in env.observation_space
+        again = env.step(action)
+        assert again[1:4] == first[1:4]
+        assert again[4]["time"] == 1.0
+        assert all(np.array_equal(again[0][name], first[0][name]) for name in first[0])
+    ended = [env.step(np.array([-1.0, 0.0], dtype=np.float32))[3] for _ in range(5)]
+    assert ended == [False] * 4 + [True]
+
+
+def test_a_state_is_restored_by_reset_in_batches_too(scene: Scene) -> None:
+    vector = make_vec(scene, max_episode_steps=3)
+    vector.reset(seed=4)
+    actions = np.zeros((3, 2), dtype=np.float32)
+    vector.step(actions)
+    saved = vector.get_state()
+    expected = [vector.step(actions)[:4] for _ in range(3)]  # with a reset within
+    vector.reset(seed=9)
+    vector.reset(options={"state": saved})
+    for before in expected:
+        after = vector.step(actions)
+        assert all(np.array_equal(left, right) for left, right in zip(before[1:], after[1:4], strict=True))
+        assert np.array_equal(before[0]["vector"], after[0]["vector"])
+
+
+def test_bad_states_are_named(scene: Scene) -> None:
+    env = make(scene)
+    blank = env.unwrapped.get_state()
+    with pytest.raises(ValueError, match=r"options\['state'\]: expected a state of an episode"):
+        env.reset(options={"state": blank})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"options\['state'\]: expected it alone .* found \['scene'\]"):
+        env.reset(options={"state": env.unwrapped.get_state(), "scene": 0})
+
+
 def test_vector_equals_single(scene: Scene) -> None:
     vector, singles = make_vec(scene), [make(scene).unwrapped for _ in range(3)]
     observed, _ = vector.reset(seed=30)
