@@ -21,6 +21,7 @@ COMMANDS = (
     "train-agent",
     "evaluate",
     "train-features",
+    "reconstruct",
     "measure-clips",
 )
 EXTRAS = {

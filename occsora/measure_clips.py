@@ -69,7 +69,7 @@ def run(config: MeasureClips) -> None:
         border_transitions(frames - 1, config.chunk_frames, config.first_frames)
     dt = stores["reference"].read(0, 0, 1).dt
     extractors = load_extractors(config, stores["reference"])
-    with _progress() as bar:
+    with clip_progress() as bar:
         described = {name: _describe(bar, name, store, frames, dt, extractors, config.pairs) for name, store in stores.items()}
         rebuilt = _reconstruction(bar, stores, frames) if config.paired else None
         found = _comparisons(bar, config, described, dt)
@@ -89,7 +89,7 @@ def run(config: MeasureClips) -> None:
         console.print(_distances_table(name, comparison, frames, dt))
         console.print(_properties_table(name, comparison))
     if rebuilt is not None:
-        console.print(_reconstruction_table(rebuilt))
+        console.print(reconstruction_table(rebuilt))
 
 
 def open_stores(config: MeasureClips) -> dict[str, ClipStore]:
@@ -184,17 +184,18 @@ def _driven(clips: Description, trajectory: str, dt: float) -> Description:
     return clips.take(by_trajectory(clips.motion, dt).get(trajectory, torch.arange(0)))
 
 
-def _progress() -> Progress:
+def clip_progress() -> Progress:
+    """A progress bar of clips on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _distances_table(name: str, found: Comparison, frames: int, dt: float) -> Table:
     told = f"{found.generated} generated clips, {found.reference} true ones, {frames} frames of {dt:g} s"
-    table = _table(f"{name}: {told}", ("distance", "of", "value", "95 %", "floor", f"at {found.floor_clips} clips"))
+    table = plain_table(f"{name}: {told}", ("distance", "of", "value", "95 %", "floor", f"at {found.floor_clips} clips"))
     for (figure, of), item in found.distances.items():
         values = (item.estimate.value, item.floor, item.at_floor_size)
-        value, floor, at_floor_size = map(_number, values)
+        value, floor, at_floor_size = map(rounded, values)
         table.add_row(figure, of, value, _interval(item.estimate), floor, at_floor_size)
     table.caption = (
         f"floor: true clips against true clips, {found.floor_clips} each; last column: as many generated clips against as many "
@@ -204,24 +205,26 @@ def _distances_table(name: str, found: Comparison, frames: int, dt: float) -> Ta
 
 
 def _properties_table(name: str, found: Comparison) -> Table:
-    table = _table(f"{name}: properties", ("figure", "of", "generated", "95 %", "reference", "95 %"))
+    table = plain_table(f"{name}: properties", ("figure", "of", "generated", "95 %", "reference", "95 %"))
     for (figure, of), item in found.properties.items():
-        cells = [cell for one in (item.generated, item.reference) for cell in (_number(one.value), _interval(one))]
+        cells = [cell for one in (item.generated, item.reference) for cell in (rounded(one.value), _interval(one))]
         table.add_row(figure, of, *cells)
     return table
 
 
-def _reconstruction_table(found: dict[str, Any]) -> Table:
-    table = _table(f"reconstruction of {found['clips']} clips of {found['frames']} frames", ("IoU", "all cells", "papers"))
-    table.add_row("mean over classes", _number(found["miou"]), _number(found["miou_papers"]))
-    table.add_row("occupied", _number(found["iou"]), _number(found["iou_papers"]))
+def reconstruction_table(found: dict[str, Any]) -> Table:
+    """The report of a `ReconstructionTally` to read."""
+    table = plain_table(f"reconstruction of {found['clips']} clips of {found['frames']} frames", ("IoU", "all cells", "papers"))
+    table.add_row("mean over classes", rounded(found["miou"]), rounded(found["miou_papers"]))
+    table.add_row("occupied", rounded(found["iou"]), rounded(found["iou_papers"]))
     for name, value in found["per_class"].items():
-        table.add_row(name, _number(value), _number(found["per_class_papers"][name]))
+        table.add_row(name, rounded(value), rounded(found["per_class_papers"][name]))
     table.caption = "papers: accumulated for each frame index, an absent class counts as 1"
     return table
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
+def plain_table(title: str, columns: tuple[str, ...]) -> Table:
+    """An empty table: names of figures to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in columns:
         words = name in ("distance", "figure", "of", "IoU")
@@ -229,7 +232,8 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
+def rounded(value: float | None) -> str:
+    """A figure to three digits, - where there is none."""
     return "-" if value is None or value != value else f"{value:.3g}"
 
 

@@ -1,8 +1,8 @@
-"""How well a tokenizer rebuilds clips, by class, frame and number of frames, and how much it keeps of them."""
+"""How well a tokenizer rebuilds clips, by class and frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -55,27 +55,6 @@ class ReconstructionTally:
         }
 
 
-@torch.no_grad()
-def reconstruction_by_frames(
-    reconstruct: Callable[[Tensor], Tensor], clips: Iterable[Tensor], grid: Grid, numbers: Sequence[int]
-) -> dict[int, dict[str, Any]]:
-    """The report of a `ReconstructionTally` by number of frames: each clip is cut to its first 4, 8, 16, ... and rebuilt.
-
-    reconstruct: occupancy uint8 (1, T, X, Y, Z) through a tokenizer and back. clips: occupancy uint8 (T, X, Y, Z) each; one
-    that is too short for a number is left out of it. Raises ValueError where a number of frames finds no clip.
-    """
-    tallies = {frames: ReconstructionTally(grid, frames) for frames in numbers}
-    for occupancy in clips:
-        for frames, tally in tallies.items():
-            if len(occupancy) >= frames:
-                part = occupancy[:frames].unsqueeze(0)
-                tally.add(part, reconstruct(part))
-    missing = [frames for frames, tally in tallies.items() if not tally.clips]
-    if missing:
-        raise ValueError(f"reconstruction: no clip has {min(missing)} frames")
-    return {frames: tally.report() for frames, tally in tallies.items()}
-
-
 def commonest_classes(clips: Iterable[Tensor], grid: Grid) -> Tensor:
     """The class that each cell has most often in clips uint8 (T, X, Y, Z): uint8 (X, Y, Z), the lowest id where several lead.
 
@@ -86,17 +65,3 @@ def commonest_classes(clips: Iterable[Tensor], grid: Grid) -> Tensor:
         for index in range(grid.num_classes):
             counts[index] += (occupancy == index).sum(0, dtype=torch.int32).cpu()
     return counts.argmax(0).to(torch.uint8)
-
-
-def compression_ratio(frames: int, grid: Grid, places: int) -> float:
-    """Columns of a clip over places of its latents: the ratio of OccSora's table 1.
-
-    32 frames of 200 x 200 columns kept in 4 x 25 x 25 places are 512. Heights and channels do not enter, so it compares only
-    latents that hold as much a place; `bits_per_frame` compares all.
-    """
-    return frames * grid.shape[0] * grid.shape[1] / places
-
-
-def bits_per_frame(frames: int, places: int, bits_per_place: float) -> float:
-    """Bits kept of each frame: a place holds G log2(K) with G codebooks of K codes, C b with C channels of b bits."""
-    return places * bits_per_place / frames

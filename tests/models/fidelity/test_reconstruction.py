@@ -1,19 +1,13 @@
-"""Reconstruction figures by hand, by the papers' protocol and by ours, and by number of frames."""
+"""Reconstruction figures by hand, by the papers' protocol and by ours."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from models.fidelity.reconstruction import (
-    ReconstructionTally,
-    bits_per_frame,
-    commonest_classes,
-    compression_ratio,
-    reconstruction_by_frames,
-)
+from models.fidelity.reconstruction import ReconstructionTally, commonest_classes
 from scenes.clip import Clip
-from scenes.grid import FREE, OCC3D, Grid
+from scenes.grid import FREE, Grid
 
 CELL = Grid(shape=(4, 1, 1), voxel=1.0, origin=(0.0, 0.0, 0.0))
 
@@ -48,22 +42,6 @@ def test_clips_are_accumulated_and_not_averaged() -> None:
     assert tally.report()["clips"] == 2
 
 
-def test_by_number_of_frames(true_clips: list[Clip], grid: Grid) -> None:
-    """A tokenizer that keeps the first frame alone loses more, the more frames there are; one that keeps all loses nothing."""
-
-    def first_frame(occupancy: torch.Tensor) -> torch.Tensor:
-        return occupancy[:, :1].expand_as(occupancy)
-
-    clips = [clip.occupancy for clip in true_clips[:4]]
-    perfect = reconstruction_by_frames(lambda occupancy: occupancy, clips, grid, (1, 6))
-    kept = reconstruction_by_frames(first_frame, clips, grid, (1, 2, 6))
-    assert perfect[6]["miou"] == kept[1]["miou"] == 1
-    assert kept[1]["miou"] > kept[2]["miou"] > kept[6]["miou"] > 0
-    assert kept[6]["by_frame"][0] == 1 > kept[6]["by_frame"][5]
-    with pytest.raises(ValueError, match="no clip has 7 frames"):
-        reconstruction_by_frames(first_frame, clips, grid, (1, 7))
-
-
 def test_the_baseline_that_keeps_nothing(true_clips: list[Clip], grid: Grid) -> None:
     shown = commonest_classes([cells([0, 0, 1, FREE], [0, 1, 1, FREE])[0], cells([2, 1, 1, FREE])[0]], CELL)
     assert shown.flatten().tolist() == [0, 1, 1, FREE]
@@ -72,9 +50,3 @@ def test_the_baseline_that_keeps_nothing(true_clips: list[Clip], grid: Grid) -> 
     for clip in true_clips[20:]:
         tally.add(clip.occupancy[None], shown.expand_as(clip.occupancy)[None])
     assert 0.2 > tally.report()["miou"] > 0
-
-
-def test_the_ratios_of_the_papers() -> None:
-    assert compression_ratio(32, OCC3D, 4 * 25 * 25) == 512  # OccSora's table 1
-    assert compression_ratio(1, OCC3D, 50 * 50) == 16  # OccWorld's
-    assert bits_per_frame(32, 4 * 25 * 25, 9) == pytest.approx(703.125)
