@@ -22,6 +22,7 @@ from agents.planner import Planner, attach, interface_of
 from occsora.driving import is_recorded, make_env, what_happened
 from occworld_env.drawing import FRAME_SIZE
 from occworld_env.env import OccSoraEnv
+from occworld_env.loading import scene_numbers
 from occworld_env.recording import Recorder
 from occworld_env.window import draw_text
 
@@ -117,12 +118,12 @@ def start_options(env: OccSoraEnv, config: Demo, episode: int) -> dict[str, Any]
     A recording's route is known for as long as it lasts, and goes straight on after it, across whatever is there.
     """
     scenes = env.simulator.scenes
-    names = [scene.name for scene in scenes]
-    if config.scene is not None and config.scene not in names:
-        raise ValueError(f"--scene: expected one of {', '.join(names)}, found {config.scene!r}")
+    numbers = {} if config.scene is None else scene_numbers(scenes)
+    if config.scene is not None and config.scene not in numbers:
+        raise ValueError(f"--scene: expected one of {', '.join(numbers)}, found {config.scene!r}")
     if not is_recorded(config.scenes):
         return {} if config.scene is None else {"scene": config.scene}
-    number = episode % len(scenes) if config.scene is None else names.index(config.scene)
+    number = episode % len(scenes) if config.scene is None else numbers[config.scene]
     ego = scenes[number].egos[0]
     history = (env.world_model.history_frames - 1) * env.world_model.dt
     return {"scene": number, "ego": ego, "start": scenes[number].ego_span(ego)[0] + history}

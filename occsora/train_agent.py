@@ -22,7 +22,7 @@ from agents.sb3 import Sb3VecEnv
 from agents.scaled_reward import ScaledReward
 from agents.training_callbacks import Checkpoints, EpisodeLog, Evaluation, ProgressBar
 from occsora import evaluate
-from occsora.driving import find_model, find_scenes
+from occsora.driving import find_model
 from occsora.learning_curve import Episode, plot, show
 
 WORLDS = {"dream": "OccSora-v0", "reference": "OccSoraReference-v0"}
@@ -180,7 +180,7 @@ def make_worlds(config: TrainAgent, num_envs: int, scenes: Path | None, **settin
     worlds = gymnasium.make_vec(
         WORLDS[config.world],
         num_envs=num_envs,
-        scenes=find_scenes(scenes),
+        scenes=scenes,
         world_model=find_model(config.model),
         observation=config.observation,
         action=config.action,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def scene_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of scene files."""
     folder = tmp_path_factory.mktemp("open")
     save_scene(street("open", 99), folder / f"open{SUFFIX}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half_broken_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the scene "open", and of a scene "broken", which cannot be read any further than its name."""
+    folder = tmp_path_factory.mktemp("half_broken")
+    whole, broken = folder / f"open{SUFFIX}", folder / f"broken{SUFFIX}"
+    save_scene(street("open", 99), whole)
+    save_scene(replace(street("open", 99), name="broken"), broken)
+    with zipfile.ZipFile(broken) as archive:
+        header = archive.read("header.json")
+    with zipfile.ZipFile(broken, "w") as archive:
+        archive.writestr("header.json", header)
     return folder
 
 

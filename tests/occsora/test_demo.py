@@ -60,7 +60,15 @@ def test_same_seed_same_drive(scene_folder: Path, tmp_path: Path) -> None:
     assert films[0] == films[1]
 
 
-def test_recorded_scenes_are_driven(shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_scene_that_is_not_driven_is_not_read(half_broken_folder: Path, tmp_path: Path) -> None:
+    demo.run(Demo(scenes=half_broken_folder, scene="open", seconds=0.5, out=tmp_path, model="warp"))
+    assert (tmp_path / "demo.mp4").stat().st_size > 0
+    with pytest.raises(ValueError, match=r"broken\.scene"):
+        demo.run(Demo(scenes=half_broken_folder, scene="broken", seconds=0.5, out=tmp_path, model="warp"))
+
+
+def test_recorded_scenes_are_driven(shared_data: Path, scene_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "recorded"
     folder.mkdir()
     recording = sorted((shared_data / "nuscenes_mini").glob("*.pkl"))[0]
@@ -71,16 +79,16 @@ def test_recorded_scenes_are_driven(shared_data: Path, tmp_path: Path) -> None:
     env.reset(seed=0, options=demo.start_options(env, Demo(scenes=folder), 0))
     assert env.simulator.state["start"].item() == pytest.approx(0.25)  # where the recording begins
     assert env.simulator.state["ego"].item() == 0
+    (folder / "open.scene").symlink_to(next(scene_folder.iterdir()))
+    assert driving.is_recorded(folder / recording.name)
+    assert not driving.is_recorded(folder)  # scene files come before recordings
 
 
 def test_what_cannot_be_driven_is_named(scene_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
-        driving.find_scenes(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="found none"):
-        driving.find_scenes(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="found none"):
-        driving.find_scenes(tmp_path / "notes.txt")
+    for path in (tmp_path / "nowhere", tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(FileNotFoundError, match=f"{path.name}: expected scene files .* found none"):
+            driving.make_env(path, "warp")
     with pytest.raises(ValueError, match="--seconds: expected a positive number"):
         demo.run(Demo(seconds=0.0))
     with pytest.raises(ValueError, match=r"planner: expected one of cv, .*, module:object, found 'fast'"):

@@ -14,7 +14,6 @@ from stable_baselines3 import PPO, SAC
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from occsora import train_agent
-from occsora.driving import find_scenes
 from occsora.learning_curve import Episode, curve, plot, show, sparkline
 from occsora.train_agent import TrainAgent
 
@@ -43,8 +42,8 @@ def test_training_leaves_a_policy_and_a_curve(scene_folder: Path, tmp_path: Path
     assert set(told["worlds"]["dream"]) == {f"ppo:{out / 'ppo.zip'}", "cv", "stop", "random"}
     assert imageio.imread(out / "learning_curve.png").ndim == 3
     assert {path.stem for path in (out / "checkpoints").glob("*.zip")} == {"ppo_32_steps", "ppo_64_steps"}
-    assert scalars(out, "ppo_1")["eval/mean_reward"] == [32, 64]
-    env = gymnasium.make("OccSora-v0", scenes=find_scenes(scene_folder), world_model=train_agent.find_model("warp"))
+    assert scalars(out, "ppo_1")["eval/mean_reward"] == [0, 32, 64]
+    env = gymnasium.make("OccSora-v0", scenes=scene_folder, world_model=train_agent.find_model("warp"))
     for name in ("ppo.zip", "best.zip"):
         agent = PPO.load(out / name, device="cpu")
         observation, _ = env.reset(seed=0)
@@ -64,11 +63,20 @@ def test_a_resumed_training_goes_on(scene_folder: Path, tmp_path: Path, algo: An
     train_agent.run(going_on)  # there is nothing left to do
     whole, halves = (kind.load(tmp_path / name / f"{algo}.zip", device="cpu") for name in ("whole", "halves"))
     assert whole.num_timesteps == halves.num_timesteps == 2 * half
-    assert scalars(tmp_path / "halves", f"{algo}_1")["eval/mean_reward"] == [half, 2 * half]
+    assert scalars(tmp_path / "halves", f"{algo}_1")["eval/mean_reward"] == [0, half, 2 * half]
     with pytest.raises(ValueError, match="--resume goes on"):
         train_agent.run(small(scene_folder, tmp_path / "halves", **told))
     with pytest.raises(ValueError, match="num_envs 3, found 2"):
         train_agent.run(small(scene_folder, tmp_path / "halves", num_envs=3, resume=True, steps=3 * half, **told))
+
+
+def test_scenes_are_read_when_they_are_driven(half_broken_folder: Path, tmp_path: Path) -> None:
+    worlds = train_agent.make_worlds(small(half_broken_folder, tmp_path), 2, half_broken_folder)
+    batch = worlds.unwrapped.env
+    batch.reset(options={"scene": "open"})
+    with pytest.raises(ValueError, match=r"broken\.scene"):
+        batch.reset(options={"scene": "broken"})
+    worlds.close()
 
 
 def test_resume_without_a_checkpoint_says_so(scene_folder: Path, tmp_path: Path) -> None:
