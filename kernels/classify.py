@@ -49,8 +49,6 @@ def classify_voxels_torch(
     count, dim = matrix.shape
     voxels = len(weight) // dim
     out = torch.empty(len(places), voxels, dtype=torch.uint8, device=places.device)
-    # One row a class: a largest entry and its place are found faster across rows than along them.
-    ids = torch.arange(count, dtype=torch.uint8, device=places.device).unsqueeze(1)
     step = max(1, _BLOCK // (voxels * count))
     with torch.autocast(places.device.type, enabled=False):
         for start in range(0, len(places), step):
@@ -61,8 +59,17 @@ def classify_voxels_torch(
                 held = carried[part].reshape(1, -1).long()
                 index = held.clamp(0, count - 1)
                 logits.scatter_add_(0, index, torch.where(held == index, trust[part].reshape(1, -1).float(), 0))
-            out[part] = torch.where(logits == logits.amax(0), ids, count - 1).amin(0).view(-1, voxels)
+            out[part] = largest_row(logits).view(-1, voxels)
     return out
+
+
+def largest_row(logits: Tensor) -> Tensor:
+    """The row in which each column of logits (K, N) has its largest entry, the first of equals, uint8 (N,); K <= 256.
+
+    One row a class: a largest entry and its place are found faster across rows than along them.
+    """
+    ids = torch.arange(len(logits), dtype=torch.uint8, device=logits.device).unsqueeze(1)
+    return torch.where(logits == logits.amax(0), ids, len(logits) - 1).amin(0)
 
 
 def _check(

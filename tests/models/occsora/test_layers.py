@@ -146,3 +146,17 @@ def test_split_puts_boxes_where_merge_took_them(stride: Stride) -> None:
     x = torch.randn(2, 4, 4, 6, 3)
     y = torch.randn_like(merge(x))
     torch.testing.assert_close((merge(x) * y).sum(), (x * split(y)).sum())
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_mixed_precision_chooses_by_float32_logits(size: float) -> None:
+    """Logits in bfloat16 would often be equal, and the lowest class win in place of free, the last."""
+    generator = torch.Generator().manual_seed(0)
+    features, table = size * torch.randn(20_000, 4, generator=generator), torch.randn(18, 4, generator=generator)
+    table[3] *= 5
+    table[17] = table[3] + 0.02 * torch.randn(4, generator=generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, rounded = best_class(features.bfloat16(), table), class_logits(features, table).argmax(-1)
+    expected = (features.bfloat16().float() @ table.T).argmax(-1)
+    assert torch.equal(found, expected.to(torch.uint8))
+    assert (found == 17).sum() > 1.5 * (rounded == 17).sum()
