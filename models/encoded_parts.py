@@ -19,11 +19,11 @@ Parts = TypeVar("Parts", bound=StoredTensors)
 
 
 def origin_of(clips: Dataset[dict[str, Any]], *models: nn.Module, told: str = "") -> dict[str, str]:
-    """What encoded data follow from, as hashes: the data set, by its first item and the names of its `sources` where it has
-    them, the models' weights, and what else is told."""
+    """What encoded data, or a training, follow from, as hashes: the data set, by its first item and the names of its `sources`
+    where it has them, the models' weights, and what else is told."""
     item, data, weights = clips[0], hashlib.sha256(told.encode()), hashlib.sha256()
     data.update("\n".join(getattr(clips, "sources", ())).encode())
-    for name in ("occupancy", "motion"):
+    for name in [name for name in ("occupancy", "motion") if name in item]:
         data.update(item[name].cpu().contiguous().numpy().tobytes())
     for model in models:
         for name, tensor in sorted(model.state_dict().items()):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from models.encoded_parts import origin_of
 from models.layers import fold
 from models.losses import class_weights, voxel_loss
 from models.pretrained import save_pretrained
@@ -75,7 +77,10 @@ def mirror(occupancy: Tensor) -> Tensor:
 
 
 def train_tokenizer(scenes: Sequence[Scene], model: WorldModelConfig, cfg: TrainingConfig) -> Path:
-    """Train a tokenizer of the given shape on scenes; returns the folder with the finished model."""
+    """Train a tokenizer of the given shape on scenes; returns the folder with the finished model.
+
+    Raises ValueError where the folder holds a training on other scenes or with other settings.
+    """
     frames = model.tokenizer.chunk_frames
     # One frame more than a chunk: the frame before is what a warped sample carries along.
     clips = SceneClips(scenes, model.grid, model.dt, frames + 1, seed=cfg.seed)
@@ -99,6 +104,7 @@ def train_tokenizer(scenes: Sequence[Scene], model: WorldModelConfig, cfg: Train
         assert isinstance(trained, TokenizerTask)
         save_pretrained(trained.tokenizer, cfg.out)
 
-    trainer = Trainer(task, make_batch, export, cfg)
+    settings = {"grid": asdict(model.grid), "tokenizer": asdict(model.tokenizer), "data": origin_of(clips)["clips"]}
+    trainer = Trainer(task, make_batch, export, cfg, settings)
     trainer.run()
     return cfg.out

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoints, read_json, read_tensors
+from models.checkpoint import Checkpoints, load_weights, read_json, read_tensors
 from models.muon import Muon
 
 if TYPE_CHECKING:
@@ -293,11 +293,17 @@ class Trainer:
         folder = self.checkpoints.path(steps[-1])
         state = read_json(folder / "state.json")
         then, now = state.get("settings", {}), self._lasting()
+        if self.further and not self.further.keys() & then.keys():
+            # An older version of us began it, and noted the schedule alone.
+            asked = ", ".join(self.further)
+            self.accelerator.print(f"{folder}: does not say with which {asked} it was trained; taken to be those of this run")
+            then = then | self.further
         if differ := [name for name in now if then.get(name) != now[name]]:
             was, asked = (", ".join(f"{name}={told.get(name)!r}" for name in differ) for told in (then, now))
             expected = "choose another --out or the same settings"
             raise ValueError(f"{folder}: was trained with {was}, this run asks for {asked}; {expected}")
-        self.task.load_state_dict(read_tensors(folder / "weights.safetensors"))
+        weights = folder / "weights.safetensors"
+        load_weights(self.task, read_tensors(weights), str(weights))
         device = self.accelerator.device
         self.average = {name: tensor.to(device) for name, tensor in read_tensors(folder / "average.safetensors").items()}
         self._load_optimizers(read_tensors(folder / "optimizer.safetensors"))

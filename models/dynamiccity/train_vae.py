@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from models.dynamiccity.config import HexPlaneConfig
 from models.dynamiccity.pretrained import save_vae
 from models.dynamiccity.vae import HexPlaneVae
+from models.encoded_parts import origin_of
 from models.losses import lovasz_softmax
 from models.train_tokenizer import class_frequency, mirror
 from models.training import Trainer, TrainingConfig, own_generator
@@ -69,7 +70,8 @@ def train_vae(
 ) -> Path:
     """Train a VAE of the given shape on the grid of the clips; returns the folder with the finished model.
 
-    Raises ValueError where the clips have another number of frames than the shape.
+    Raises ValueError where the clips have another number of frames than the shape, or the folder holds a training on others
+    or with other settings.
     """
     if clips.frames != shape.frames:
         raise ValueError(f"train_vae: expected clips of {shape.frames} frames, found {clips.frames}")
@@ -84,7 +86,8 @@ def train_vae(
         assert isinstance(trained, VaeTask)
         save_vae(trained.vae, cfg.out)
 
-    trainer = Trainer(task, make_batch, export, cfg)
+    settings = {"grid": asdict(clips.grid), "shape": asdict(shape), "loss": asdict(loss)}
+    trainer = Trainer(task, make_batch, export, cfg, settings | {"data": origin_of(clips)["clips"]})
     trainer.run()
     return cfg.out
 

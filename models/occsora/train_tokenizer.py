@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.encoded_parts import origin_of
 from models.losses import lovasz_softmax
 from models.occsora.codebook import Quantized
 from models.occsora.config import OccSoraPreset
@@ -114,7 +115,8 @@ def train_tokenizer(
 
     clips: a data set whose items have `occupancy` uint8 (T, X, Y, Z) on the preset's grid with its number of frames, such as
     `SceneClips` and `StoreClips`. columns and revive are those of `TokenizerTask`. history: keep the tokenizer of every
-    save, in `saved_tokenizers`, to follow how it learns.
+    save, in `saved_tokenizers`, to follow how it learns. Raises ValueError where the folder holds a training on other clips or
+    with other settings.
     """
     torch.manual_seed(cfg.seed)
     task = TokenizerTask(OccSoraTokenizer(preset.grid, preset.tokenizer), cfg.seed, columns, revive)
@@ -129,7 +131,15 @@ def train_tokenizer(
         if history:
             save_tokenizer(trained.tokenizer, cfg.out / HISTORY / f"step-{trainer.step:08d}")
 
-    trainer = Trainer(task, make_batch, export, cfg)
+    further = {
+        "grid": asdict(preset.grid),
+        "tokenizer": asdict(preset.tokenizer),
+        "frames": preset.frames,
+        "columns": columns,
+        "revive": revive,
+        "data": origin_of(clips)["clips"],
+    }
+    trainer = Trainer(task, make_batch, export, cfg, further)
     trainer.run()
     return cfg.out
 

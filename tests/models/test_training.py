@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,26 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
         again = Trainer(Exploding(), lambda step: torch.ones(2), lambda task: None, settings, data)
         with pytest.raises(ValueError, match=found):
             again.run()
+
+
+def test_a_training_that_does_not_say_its_data_goes_on_with_a_notice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that an older version began; another schedule is refused as ever, and weights that do not fit are named."""
+
+    def trainer(task: nn.Module, steps: int, further: dict[str, Any]) -> Trainer:
+        return Trainer(task, lambda step: torch.ones(2), lambda task: None, TrainingConfig(tmp_path, steps=steps), further)
+
+    trainer(Exploding(), 4, {}).run()
+    told, notice = {"shape": (2, 3), "data": "a3"}, "does not say with which shape, data it was trained"
+    again = trainer(Exploding(), 4, told)
+    again.run()
+    assert again.step == 4
+    assert notice in capsys.readouterr().out
+    with pytest.raises(ValueError, match="steps=4, this run asks for steps=5"):
+        trainer(Exploding(), 5, told).run()
+    with pytest.raises(ValueError, match=r"weights\.safetensors: weights do not fit the config"):
+        trainer(Steep(), 4, told).run()
 
 
 def test_the_model_is_there_before_its_checkpoint(tmp_path: Path) -> None:

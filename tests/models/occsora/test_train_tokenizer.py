@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from models.checkpoint import read_tensors
 from models.occsora.config import OccSoraPreset
@@ -97,6 +98,26 @@ def test_the_tokenizer_of_every_save_is_kept(tmp_path: Path) -> None:
     codes = [load_tokenizer(folder).codebook.codes for folder in kept.values()]
     assert not torch.equal(codes[0], codes[1])
     assert torch.equal(codes[2], load_tokenizer(tmp_path).codebook.codes)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"columns": 32}, "columns=64, this run asks for columns=32"),
+        ({"revive": True}, "revive=False, this run asks for revive=True"),
+        ({"preset": preset("paper")}, "tokenizer={"),
+        ({"preset": replace(preset("lean"), frames=2 * FRAMES)}, "frames=8, this run asks for frames=16"),
+        ({"clips": Subset(Interrupted(-1), range(1, 9))}, "data='.*', this run asks for data='.*'"),
+    ],
+)
+def test_other_clips_or_another_recipe_do_not_resume(other: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """A folder holds one training: whoever asks for another learns what differs."""
+    cfg = release_training(tmp_path, steps=1, batch_size=1)
+    asked: dict[str, Any] = {"clips": Interrupted(-1), "preset": preset("lean"), "cfg": cfg, "columns": 64}
+    train_tokenizer(**asked)
+    train_tokenizer(**asked)
+    with pytest.raises(ValueError, match=f"was trained with {said}"):
+        train_tokenizer(**asked | other)
 
 
 def test_all_columns_give_the_loss_that_drawn_ones_estimate() -> None:
