@@ -97,8 +97,8 @@ def sample(
 
     process: the whole schedule that the network was trained with. seeds: int64 (B,), on the device to sample on. steps: int64
     (B,), which step of its world each sample is for, zero by default: another step is another draw. known: parts that are
-    replaced by their noised values before each call, and by their very values at the end. Raises ValueError where the known
-    values or the number of steps do not fit.
+    replaced by their noised values before each call, and by their very values at the end, whatever the rate. Raises ValueError
+    where the known values or the number of steps do not fit.
     """
     if known is not None and tuple(known.values.shape) != (len(seeds), *shape):
         raise ValueError(f"known: expected values {(len(seeds), *shape)}, found {tuple(known.values.shape)}")
@@ -109,7 +109,7 @@ def sample(
             x = run.process.q_step(x, index, run.draw(call, _Role.FORWARD))
         prediction = denoise(x, torch.full_like(seeds, int(run.process.steps[index])))
         x = run.replaced(run.step_back(prediction, x, index, call), index - 1, call)
-    return x
+    return run.replaced(x, -1, 0)  # below a rate of 1 the last step left known parts as noisy as the rest
 
 
 class _Run(NamedTuple):

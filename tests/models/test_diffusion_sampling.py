@@ -151,6 +151,24 @@ def test_known_parts_are_kept(cfg: SamplerConfig, resamplings: int) -> None:
     )
 
 
+@pytest.mark.parametrize("cfg", SAMPLERS, ids=lambda cfg: f"{cfg.kind}-{cfg.eta}")
+def test_known_parts_are_clean_at_a_lower_rate(cfg: SamplerConfig) -> None:
+    """What is sampled stays noisy there, not what is known; and the rest is what it was on the way."""
+    values, mask = torch.full((2, 8), 5.0), torch.arange(8) < 5
+    seen: list[Tensor] = []
+    exact = exact_denoiser(0.0, 0.5)
+
+    def denoise(noisy: Tensor, step: Tensor) -> Prediction:
+        seen.append(noisy)
+        return exact(noisy, step)
+
+    cfg = with_steps(cfg, 10)
+    sample(PROCESS, denoise, (8,), worlds(2), cfg, known=Known(values, mask))
+    found = sample(PROCESS, exact, (8,), worlds(2), replace(cfg, rate=0.4), known=Known(values, mask))
+    assert torch.equal(found[:, :5], values[:, :5])
+    assert torch.equal(found[:, 5:], seen[4][:, 5:])
+
+
 def conditional(resamplings: int, denoise: Denoise) -> float:
     """Mean of the unknown one of two correlated normals when the other is known to be 1.5."""
     values, mask = torch.full((1, 3000, 2), 1.5), torch.tensor([True, False])
