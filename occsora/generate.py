@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import torch
@@ -17,9 +17,11 @@ from models.dynamiccity.world_model import DynamicCityWorldModel
 from models.interface import WorldModel
 from occsora.generate_conditions import ConditionOptions, Told, imagine, own_motion, told_by
 from scenes.clip import Clip
+from scenes.clip_store import ClipStore
 from scenes.grid import CLASSES, Grid
 
-_MOMENTS, _ROWS = 8, 16  # of the figure
+_MOMENTS = 8  # of the figure
+_DRAWN = 16  # clips in the film and in the figure, however many there are in the store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,12 @@ class Generate(ConditionOptions):
     """Settings of the generation."""
 
     trajectory: tuple[str, ...] = ("straight",)
-    """What the ego drives: straight, right, left, still, accelerate, or a .json, .csv or .npy file of poses x, y, yaw."""
+    """What the ego drives: straight, right, left, still, accelerate; a .json, .csv or .npy file of poses x, y, yaw; or STORE, a
+    store of clips, whose first --num clips are driven once each as they were recorded, and STORE#N for clip N alone."""
     seconds: float = 16.0
     """Length of each clip; a clip that is laid out or edited keeps its own, and an outpainted one is a window of the model."""
     num: int = 8
-    """Clips for each trajectory."""
+    """Clips for each trajectory; the film and the figure show the first 16 of all."""
     model: str | None = None
     """World model: a bundled name, a folder or a hub id. The bundled `mini` by default."""
     preset: str | None = None
@@ -65,20 +68,25 @@ def run(config: Generate) -> None:
     model = prepared_model(config)
     told = conditions_of(config, model)
     paths = motions(config, model, told)
+    grid = model.grid if told is None else told.grid
     console, begin = Console(), time.perf_counter()
-    clips: dict[str, list[Clip]] = {}
+    store: ClipStore | None = None
+    shown: list[list[Clip]] = []
     columns = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=config.num * len(paths))
-        for name, motion in paths.items():
-            clips[name] = []
+        for name, driven in paths.items():
+            line: list[Clip] = []
             for first in range(0, config.num, config.batch_size):
-                seeds = range(config.seed + first, config.seed + min(first + config.batch_size, config.num))
-                clips[name] += generate(model, motion, name, seeds, told)
-                bar.advance(task, len(seeds))
+                motion = driven[first : first + config.batch_size]
+                made = generate(model, motion, name, config.seed + first, told)
+                store = new_store(config, grid) if store is None else store
+                store.append(made)  # at once: whatever stops the rest does not lose these
+                line += made[: max(_DRAWN // len(paths), 1) - len(line)]
+                bar.advance(task, len(made))
+            shown.append(line)
     seconds = (time.perf_counter() - begin) / (config.num * len(paths))
-    grid = model.grid if told is None else told.grid
-    for path in write(config, model, grid, clips, console):
+    for path in (config.out / "clips.zarr", *draw(config.out, shown, grid, model.dt, console)):
         console.print(str(path), soft_wrap=True)
     console.print(f"{seconds:.1f} s a clip on {next(model.parameters()).device}")
 
@@ -155,23 +163,28 @@ def conditions_of(config: Generate, model: WorldModel) -> Told | None:
 
 
 def motions(config: Generate, model: WorldModel, told: Told | None) -> dict[str, Tensor]:
-    """Motions (T, 3) by what the clips along them are called; raises ValueError where trajectories would play no part."""
+    """Motions (num, T, 3) of clips by what they are called; raises ValueError where trajectories would play no part."""
     own, title = (None, "") if told is None else (own_motion(told), told.title)
     if own is not None:
         if config.trajectory != Generate.trajectory:
             found = f"{' '.join(config.trajectory)} beside {' '.join(config.condition)}"
             raise ValueError(f"--trajectory: plays no part under a command, a layout or a clip that is edited, found {found}")
-        return {title: trajectory(own, config, model, told) if isinstance(own, str) else own}
-    titles = ["+".join(filter(None, (Path(name).stem, title))) for name in config.trajectory]
+        motion = trajectory(own, config, model, told) if isinstance(own, str) else own
+        return {title: motion.expand(config.num, -1, -1)}
+    titles = ["+".join(filter(None, (_title(name), title))) for name in config.trajectory]
     if len(set(titles)) < len(titles):
         raise ValueError(f"--trajectory: expected different names, found {' '.join(config.trajectory)}")
-    return {title: trajectory(name, config, model, told) for title, name in zip(titles, config.trajectory, strict=True)}
+    return {
+        title: trajectory(name, config, model, told).expand(config.num, -1, -1)
+        for title, name in zip(titles, config.trajectory, strict=True)
+    }
 
 
 def trajectory(name: str, config: Generate, model: WorldModel, told: Told | None = None) -> Tensor:
-    """Motion (T, 3) of a shape or a file: for whole chunks of the model, but for one that makes HexPlanes, of any length.
+    """Motion (1, T, 3) of a shape, a file or clip N of STORE#N, or (num, T, 3) of the first clips of a store.
 
-    Where a clip is continued, the trajectory begins at its last frame, and the first row leads to the first new one.
+    For whole chunks of the model, but for one that makes HexPlanes, of any length. Where a clip is continued, the trajectory
+    begins at its last frame, and the first row leads to the first new one.
     """
     from scenes.trajectory import SHAPES, file_motion, shape_motion
 
@@ -179,47 +192,82 @@ def trajectory(name: str, config: Generate, model: WorldModel, told: Told | None
     frames = math.ceil(asked / model.chunk_frames) * model.chunk_frames if told is None else asked
     before = 1 if told is not None and "previous" in told.names else 0
     if name in SHAPES:
-        return shape_motion(name, before + frames, model.dt)[before:]
-    return file_motion(Path(name), before + frames, model.dt, config.file_dt)[before:]
+        return shape_motion(name, before + frames, model.dt)[None, before:]
+    if _is_store(name):
+        return _recorded(name, config.num, before + frames, model.dt)[:, before:]
+    return file_motion(Path(name), before + frames, model.dt, config.file_dt)[None, before:]
+
+
+def _is_store(name: str) -> bool:
+    address = name.partition("#")[0]
+    return "://" in address or address.endswith(".zarr") or Path(address).is_dir()
+
+
+def _title(name: str) -> str:
+    """What clips along a trajectory are called: "rides-3" for clip 3 of rides.zarr."""
+    address, _, number = name.partition("#")
+    if number and _is_store(name):
+        return f"{PurePath(address).stem}-{number}"
+    return PurePath(name).stem
+
+
+def _recorded(name: str, count: int, frames: int, dt: float) -> Tensor:
+    """Motion (1, T, 3) of clip N of STORE#N, or (count, T, 3) of the first clips of STORE, with frames dt seconds apart."""
+    from scenes.trajectory import clip_motion
+
+    address, _, number = name.partition("#")
+    if number and not number.isdecimal():
+        raise ValueError(f"--trajectory: expected STORE#N with a number N, found {name}")
+    store = ClipStore.open(address)
+    wanted = [int(number)] if number else list(range(count))
+    if wanted[-1] >= len(store):
+        expected = f"clip {number}" if number else f"{count} clips or more, as --num says"
+        raise ValueError(f"--trajectory: expected {expected}, found {len(store)} clips in {address}")
+    return torch.stack(
+        [clip_motion(store.motion(index), store.dt(index), frames, dt, f"{address}#{index}") for index in wanted]
+    )
 
 
 @torch.no_grad()
-def generate(model: WorldModel, motion: Tensor, name: str, seeds: range, told: Told | None = None) -> list[Clip]:
-    """A clip for each seed along motion (T, 3), and under what is told; `name` is that of the trajectory and conditions."""
+def generate(model: WorldModel, motion: Tensor, name: str, seed: int, told: Told | None = None) -> list[Clip]:
+    """A clip along each of B motions (B, T, 3), with seeds from `seed` on, under what is told.
+
+    name: of the trajectory and conditions.
+    """
     device = next(model.parameters()).device
-    numbers = torch.tensor(seeds, device=device)
+    seeds = seed + torch.arange(len(motion), device=device)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         if told is None:
-            voxels = model.generate(motion.to(device).repeat(len(seeds), 1, 1), numbers).voxels
+            voxels = model.generate(motion.to(device), seeds).voxels
         else:
             assert isinstance(model, DynamicCityWorldModel), "no other model is told of conditions"
-            voxels, motion, _ = imagine(told, model, motion, numbers)
+            voxels, motion, _ = imagine(told, model, motion, seeds)
     assert voxels is not None, "generate gives voxels"
-    motion = torch.cat((torch.zeros(1, 3), motion[1:].cpu()))
-    made = zip(voxels.cpu(), seeds, strict=True)
-    return [Clip(frames, motion, model.dt, f"{name}/seed-{seed}") for frames, seed in made]
+    motion = torch.cat((torch.zeros(len(motion), 1, 3), motion[:, 1:].cpu()), dim=1)
+    made = zip(voxels.cpu(), motion, seeds.tolist(), strict=True)
+    return [Clip(frames, driven, model.dt, f"{name}/seed-{seed}") for frames, driven, seed in made]
 
 
-def write(config: Generate, model: WorldModel, grid: Grid, clips: dict[str, list[Clip]], console: Console) -> list[Path]:
-    """Write the store, the film and the figure of clips on a grid; returns their paths."""
+def new_store(config: Generate, grid: Grid) -> ClipStore:
+    """The store that the clips go into."""
+    about = {"model": config.model or config.preset or "mini", "condition": " ".join(config.condition)}
+    return ClipStore.create(str(config.out / "clips.zarr"), grid, about=about)
+
+
+def draw(folder: Path, lines: list[list[Clip]], grid: Grid, dt: float, console: Console) -> list[Path]:
+    """Write the film and the figure of clips on a grid, a line for each trajectory; returns their paths."""
     import imageio.v2 as imageio
 
     from occworld_env.drawing_clips import Film, arranged, draw_sheet, draw_strips
     from occworld_env.recording import Recorder
-    from scenes.clip_store import ClipStore
 
-    config.out.mkdir(parents=True, exist_ok=True)
-    about = {"model": config.model or config.preset or "mini", "condition": " ".join(config.condition)}
-    store = ClipStore.create(str(config.out / "clips.zarr"), grid, about=about)
-    store.append([clip for line in clips.values() for clip in line])
-    lines = [[Film(clip.occupancy, clip.motion, clip.source.replace("/", " ")) for clip in line] for line in clips.values()]
-    rows = lines if len(lines) > 1 else arranged(lines[0])
+    films = [[Film(clip.occupancy, clip.motion, clip.source.replace("/", " ")) for clip in line] for line in lines]
+    rows = films if len(films) > 1 else arranged(films[0])
     progress = Progress(TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), console=console)
-    with Recorder(config.out / "clips", 1 / model.dt) as recorder, progress as bar:
+    with Recorder(folder / "clips", 1 / dt) as recorder, progress as bar:
         for frame in bar.track(range(len(rows[0][0].motion))):
-            recorder.add(draw_sheet(rows, frame, grid, model.dt))
-    shown = [film for line in lines for film in line[: max(_ROWS // len(lines), 1)]]
-    figure, beside = config.out / "figure.png", config.out / ".figure.partial.png"
-    imageio.imwrite(beside, draw_strips(shown, _MOMENTS, grid, model.dt))
+            recorder.add(draw_sheet(rows, frame, grid, dt))
+    figure, beside = folder / "figure.png", folder / ".figure.partial.png"
+    imageio.imwrite(beside, draw_strips([film for line in films for film in line], _MOMENTS, grid, dt))
     beside.replace(figure)
-    return [config.out / "clips.zarr", recorder.gif, recorder.mp4, figure]
+    return [recorder.gif, recorder.mp4, figure]

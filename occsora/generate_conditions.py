@@ -64,7 +64,7 @@ class Told(NamedTuple):
 
 
 class Imagined(NamedTuple):
-    """Voxels uint8 (B, T, X, Y, Z) on a grid, and the motion (T, 3) that they were made under, or are written beside."""
+    """Voxels uint8 (B, T, X, Y, Z) on a grid, and the motion (B, T, 3) that they were made under, or are written beside."""
 
     voxels: Tensor
     motion: Tensor
@@ -108,24 +108,23 @@ def own_motion(told: Told) -> str | Tensor | None:
 
 
 def imagine(told: Told, model: DynamicCityWorldModel, motion: Tensor, seeds: Tensor) -> Imagined:
-    """A clip for each seed, int64 (B,), under what is told, along motion (T, 3) where no clip's own motion takes its place."""
+    """A clip for each seed, int64 (B,), under what is told, along motion (B, T, 3) unless a told clip's own takes its place."""
     batch = len(seeds)
     conditions = _conditions(told, batch, model, seeds.device)
     if told.clip is not None and told.box is not None:
         return _inpainted(told.clip, told.box, model, seeds, conditions)
     if told.clip is not None and "layout" in told.names:
-        motion = told.clip.motion
+        motion = told.clip.motion.expand(batch, -1, -1)
     if told.columns is not None:  # a window, whatever was asked for
-        missing = max(model.window - len(motion), 0)
-        motion = torch.cat((motion, motion[-1:].expand(missing, -1)))[: model.window]
+        missing = max(model.window - motion.shape[1], 0)
+        motion = torch.cat((motion, motion[:, -1:].expand(-1, missing, -1)), dim=1)[:, : model.window]
     motion = motion.to(seeds.device)
-    driven = motion.expand(batch, -1, -1)
     if told.columns is not None:
-        voxels = outpaint(model, told.columns, driven, seeds, conditions)
+        voxels = outpaint(model, told.columns, motion, seeds, conditions)
     elif told.clip is not None and "previous" in told.names:
-        voxels = _continued(told.clip, model, driven, seeds, conditions)
+        voxels = _continued(told.clip, model, motion, seeds, conditions)
     else:
-        chunk = model.generate(driven, seeds, conditions)
+        chunk = model.generate(motion, seeds, conditions)
         assert chunk.voxels is not None, "generate gives voxels"
         voxels = chunk.voxels
     return Imagined(voxels, motion, told.grid)
@@ -176,7 +175,7 @@ def _inpainted(clip: Clip, box: Box, model: DynamicCityWorldModel, seeds: Tensor
             told = model.tell(conditions, motion[:, part])
             new = here.expand(len(seeds), -1, -1, -1, -1)
             voxels[:, part] = edit(model, voxels[:, part], new, seeds, told, steps=torch.full_like(seeds, number))
-    return Imagined(voxels, clip.motion, model.grid)
+    return Imagined(voxels, motion, model.grid)
 
 
 def _layouts(model: DynamicCityWorldModel) -> list[str]:

@@ -16,8 +16,8 @@ from scenes.grid import Grid
 from scenes.motion import accumulate, relative
 
 _PAPER, _QUIET, _TEXT = (16, 19, 25), (138, 148, 164), (232, 236, 242)
-_WIDTH = 1600  # pixels of a sheet at most
-_TALLEST, _GAP = 240, 4
+_WIDTH = 1600  # pixels of a sheet, but where its clips would be smaller than the smallest
+_TALLEST, _SMALLEST, _GAP = 240, 32, 4
 _SMALLEST_TEXT = 14
 
 
@@ -45,7 +45,7 @@ class Film:
 def draw_sheet(films: Sequence[Sequence[Film]], frame: int, grid: Grid, dt: float) -> Array:
     """Rows of clips at one moment, uint8 (H, W, 3) of even H and W: of each, the bird's eye view beside the 3D view."""
     columns = max(len(row) for row in films)
-    tall = min(_TALLEST, 4 * int((_WIDTH / columns - _GAP) / 2.5 / 4))
+    tall = min(_TALLEST, max(_SMALLEST, 4 * int((_WIDTH / columns - _GAP) / 2.5 / 4)))
     width = tall + 3 * tall // 2
     sheet = np.full((len(films) * (tall + _GAP), columns * (width + _GAP), 3), _PAPER, dtype=np.uint8)
     for row, line in enumerate(films):

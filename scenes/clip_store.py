@@ -153,6 +153,11 @@ class ClipStore:
         occupancy = torch.from_numpy(np.array(self._occupancy[begin:end:stride]))
         return Clip(occupancy, motion, entry.dt * stride, entry.source)
 
+    def motion(self, index: int) -> torch.Tensor:
+        """Motion float32 (T, 3) of a clip, without reading its voxels."""
+        entry = self._entries[index]
+        return torch.from_numpy(np.array(self._motion[entry.first : entry.first + entry.frames]))
+
     def append(self, clips: Sequence[Clip]) -> None:
         """Add clips, all or none; together they begin a new shard, so append many at a time.
 

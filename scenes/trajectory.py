@@ -1,4 +1,4 @@
-"""Ego trajectories to generate clips along: named shapes, and files of poses."""
+"""Ego trajectories to generate clips along: named shapes, files of poses, and what clips drove."""
 
 from __future__ import annotations
 
@@ -85,12 +85,25 @@ def file_motion(path: Path, frames: int, dt: float, file_dt: float | None = None
         raise ValueError(f"{path}: found NaN or infinity")
     if (np.diff(times) <= 0).any():
         raise ValueError(f"{path}: expected seconds that grow from pose to pose")
-    last = (frames - 1) * dt
-    if times[-1] - times[0] < last - 1e-6:
-        raise ValueError(f"{path}: goes on for {times[-1] - times[0]:g} s, and a clip of {frames} frames needs {last:g} s")
     poses = torch.from_numpy(values)
     if values.shape[1] == 2:
         poses = torch.cat((poses, _headings(poses).unsqueeze(1)), dim=1)
+    return _along(poses, times, frames, dt, str(path))
+
+
+def clip_motion(motion: Tensor, clip_dt: float, frames: int, dt: float, source: str) -> Tensor:
+    """Motion float32 (T, 3) with frames dt seconds apart along that of a clip, (N, 3) with frames clip_dt seconds apart.
+
+    The first rows of both are zero. Raises ValueError that names the source where the clip ends too early.
+    """
+    return _along(accumulate(motion), clip_dt * np.arange(len(motion)), frames, dt, source)
+
+
+def _along(poses: Tensor, times: np.ndarray, frames: int, dt: float, source: str) -> Tensor:
+    """Motion (T, 3) along poses (N, 3) of so many seconds, from the first on."""
+    last = (frames - 1) * dt
+    if times[-1] - times[0] < last - 1e-6:
+        raise ValueError(f"{source}: goes on for {times[-1] - times[0]:g} s, and a clip of {frames} frames needs {last:g} s")
     wanted = times[0] + dt * np.arange(frames)
     place = torch.from_numpy(np.interp(wanted, times, np.arange(len(times), dtype=np.float64)))
     return motion_from_poses(interpolate(relative(poses[:1], poses), place))

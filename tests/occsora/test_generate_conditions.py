@@ -15,7 +15,7 @@ from tests.models.dynamiccity.small import GRID
 from tests.models.dynamiccity.small_world import FRAMES, make_motion, make_world
 
 SEEDS = torch.tensor([5, 6])
-MOTION = make_motion(1, 2 * FRAMES)[0]
+MOTION = make_motion(2, 2 * FRAMES)  # of each clip its own
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def run(model: DynamicCityWorldModel, *condition: str, region: tuple[str, ...] =
 
 def test_a_trajectory_is_what_generate_makes(model: DynamicCityWorldModel) -> None:
     found = run(model, "trajectory")
-    assert torch.equal(found.voxels, model.generate(MOTION.expand(2, -1, -1), SEEDS).voxels)
+    assert torch.equal(found.voxels, model.generate(MOTION, SEEDS).voxels)
     assert torch.equal(found.motion, MOTION)
 
 
@@ -61,7 +61,7 @@ def test_a_clip_is_continued(model: DynamicCityWorldModel, store: str) -> None:
     clip = ClipStore.open(store)[1]
     past, driven = clip.occupancy[-FRAMES:].expand(2, -1, -1, -1, -1), clip.motion[-FRAMES:].expand(2, -1, -1)
     rollout = model.start(past, driven, SEEDS)
-    expected = [model.advance(rollout, part.expand(2, -1, -1)).voxels for part in MOTION.split(FRAMES)]
+    expected = [model.advance(rollout, part).voxels for part in MOTION.split(FRAMES, dim=1)]
     assert torch.equal(found.voxels, torch.cat([part for part in expected if part is not None], dim=1))
     assert not torch.equal(found.voxels, run(model, f"previous:{store}#0").voxels)
 
@@ -70,7 +70,7 @@ def test_a_layout_is_told_under_its_own_motion(model: DynamicCityWorldModel, sto
     found, clip = run(model, f"layout:{store}"), ClipStore.open(store)[0]
     drivable, vehicles = (seen.expand(2, -1, -1, -1) for seen in layout_of(clip.occupancy, GRID))
     told = Conditions(drivable=drivable, vehicles=vehicles)
-    assert torch.equal(found.motion, clip.motion)
+    assert torch.equal(found.motion, clip.motion.expand(2, -1, -1))
     assert torch.equal(found.voxels, model.generate(clip.motion.expand(2, -1, -1), SEEDS, told).voxels)
 
 
@@ -90,7 +90,7 @@ def test_outpainting_is_on_a_larger_grid(model: DynamicCityWorldModel) -> None:
     found = run(model, "outpaint:24x20")
     assert found.grid.shape == (24, 20, 4)
     assert found.voxels.shape == (2, FRAMES, 24, 20, 4)
-    assert torch.equal(found.motion, MOTION[:FRAMES])
+    assert torch.equal(found.motion, MOTION[:, :FRAMES])
 
 
 @pytest.mark.parametrize(
