@@ -137,7 +137,6 @@ class Sets:
         variant, sampler = name.split(", ")
         model = load_diffusion(self.config.out / variant)
         settings, guidance = sampler_of(sampler)
-        settings = replace(settings, limit=model.cfg.largest)
         folder = self.config.out / "samples" / _plain(name)
         folder.mkdir(parents=True, exist_ok=True)
         for first in range(0, self.count, _BATCH):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,9 @@ class ClipDiffusionConfig:
         dt: seconds between them.
         scale: latents are divided by it before they are noised. Their root mean square in the training set, so that they have
             size one; the release divides by 10.
-        largest: size of the largest element of the training set's latents after that. As `SamplerConfig.limit` it keeps short
-            samplers from running away: the data predicted from pure noise are off by 157 times the error of the noise.
+        largest: size of the largest element of the training set's latents after that; the limit of samplers that have none of
+            their own. It keeps short ones from running away: the data predicted from pure noise are off by 157 times the error
+            of the noise.
         transformer: shape of the transformer.
         withheld: share of training samples that did not learn of their trajectory; guidance needs some.
     """
@@ -81,10 +82,13 @@ class ClipDiffusion(nn.Module):
     ) -> Tensor:
         """Latents float32 (B, c, t, h, w) for the tokenizer to decode, from trajectories (B, T, 2) and seeds int64 (B,).
 
-        guidance: scale of classifier-free guidance; above 1 the trajectory counts for more, at twice the cost. steps: int64
-        (B,), another draw for each. known: latents (B, c, t, h, w) that are given where its mask is true, such as the frames of
-        a history. Raises ValueError for guidance of a model that always learned of its trajectory, or never.
+        sampler: where it has no limit, predicted latents are clipped at `largest`. guidance: scale of classifier-free guidance;
+        above 1 the trajectory counts for more, at twice the cost. steps: int64 (B,), another draw for each. known: latents
+        (B, c, t, h, w) that are given where its mask is true, such as the frames of a history. Raises ValueError for guidance
+        of a model that always learned of its trajectory, or never.
         """
+        if sampler.limit is None:
+            sampler = replace(sampler, limit=self.cfg.largest)
         if known is not None:
             known = known._replace(values=known.values / self.cfg.scale)
         shape = (self.cfg.channels, *self.cfg.shape)

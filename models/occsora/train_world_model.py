@@ -55,7 +55,7 @@ def train_world_model(
 def _assemble(tokenizer: OccSoraTokenizer, diffusion_folder: Path, out: Path) -> None:
     """Write the world model of a tokenizer and a trained diffusion model."""
     diffusion = load_diffusion(diffusion_folder)
-    sampler = SamplerConfig("ddim", STEPS, limit=diffusion.cfg.largest)
+    sampler = SamplerConfig("ddim", STEPS)
     model = OccSoraWorldModel(OccSoraConfig(tokenizer.grid, tokenizer.cfg, diffusion.cfg, sampler))
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.diffusion.load_state_dict(diffusion.state_dict())

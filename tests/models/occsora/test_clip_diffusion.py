@@ -68,6 +68,20 @@ def test_history_is_kept(kind: str) -> None:
     assert not torch.allclose(found[:, :, 1], other[:, :, 1], atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_samplers_without_a_limit_stay_within_what_was_trained_on(kind: str) -> None:
+    """Untrained guesses run away where they may: not by default, and as far as another limit lets them."""
+    model = make()
+    found = {
+        limit: float(model.sample(TRAJECTORY, SEEDS, SamplerConfig(kind, 3, limit=limit)).abs().max())  # type: ignore[arg-type]
+        for limit in (None, CONFIG.largest, 1.0, 1e6)
+    }
+    largest = CONFIG.largest * CONFIG.scale
+    assert found[None] == found[CONFIG.largest] <= largest * (1 + 1e-5)
+    assert found[1.0] <= CONFIG.scale * (1 + 1e-5)
+    assert found[1e6] > largest
+
+
 def test_guidance_of_one_is_none() -> None:
     """Just at 1 guidance changes hardly anything, above it the trajectory moves the sample further."""
     model = make()

@@ -39,7 +39,7 @@ def test_generates_voxels_from_a_trajectory(tmp_path: Path) -> None:
 
     trajectory, seeds = trajectory_from_motion(cache.motion[2:]), torch.tensor([5])
     history = Known(latents, torch.tensor([True, False])[:, None, None])
-    sampler = SamplerConfig("ddim", 4, limit=model.cfg.largest)
+    sampler = SamplerConfig("ddim", 4)
     made = model.sample(trajectory, seeds, sampler, guidance=2.0, known=history)
     torch.testing.assert_close(made[:, :, 0], latents[:, :, 0], atol=1e-4, rtol=1e-4)
     occupancy = tokenizer.decode(made)
