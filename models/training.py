@@ -263,7 +263,9 @@ class Trainer:
         self.task.load_state_dict(self.average)
         self.export(self.task)
         self.task.load_state_dict(current)
-        tensors = {"weights": self.task.state_dict(), "average": self.average, "optimizer": self._optimizer_tensors()}
+        tensors = {"weights": self.task.state_dict(), "optimizer": self._optimizer_tensors()}
+        if self.cfg.ema_decay:  # without it the average is the weights
+            tensors["average"] = self.average
         self.checkpoints.save(self.step, tensors, {"step": self.step, "settings": self._lasting()})
 
     def _lasting(self) -> dict[str, Any]:
@@ -305,7 +307,8 @@ class Trainer:
         weights = folder / "weights.safetensors"
         load_weights(self.task, read_tensors(weights), str(weights))
         device = self.accelerator.device
-        self.average = {name: tensor.to(device) for name, tensor in read_tensors(folder / "average.safetensors").items()}
+        average = folder / "average.safetensors" if self.cfg.ema_decay else weights
+        self.average = {name: tensor.to(device) for name, tensor in read_tensors(average).items()}
         self._load_optimizers(read_tensors(folder / "optimizer.safetensors"))
         self.step = int(state["step"])
         self.accelerator.print(f"resumed from {folder}")

@@ -48,7 +48,7 @@ class WorldPreset:
         """The release's recipe; in full, 150 epochs of the 28,130 frames of nuScenes in batches of 16, as we read the paper."""
         if self.small:
             return train_tokenizer.short_training(out, steps=3000, save_every=100)
-        return train_tokenizer.release_training(out, steps=263_700, save_every=100)
+        return train_tokenizer.release_training(out, steps=263_700, save_every=2000)
 
     def diffusion_training(self, out: Path) -> TrainingConfig:
         """The release's recipe in full; for a small model one of ours, that of benchmarks/occsora_mechanisms.py."""
