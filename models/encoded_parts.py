@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,24 +12,37 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from models.checkpoint import StoredTensors, read_json, write_json
-from models.training import processes
+from models.training import Clips, processes
 
 PART = 16  # items a file
 _ORIGIN = "origin.json"
 Parts = TypeVar("Parts", bound=StoredTensors)
 
 
-def origin_of(clips: Dataset[dict[str, Any]], *models: nn.Module, told: str = "") -> dict[str, str]:
+def origin_of(clips: Dataset[dict[str, Any]] | Clips, *models: nn.Module, told: str = "") -> dict[str, str]:
     """What encoded data, or a training, follow from, as hashes: the data set, by its first item and the names of its `sources`
     where it has them, the models' weights, and what else is told."""
     item, data, weights = clips[0], hashlib.sha256(told.encode()), hashlib.sha256()
     data.update("\n".join(getattr(clips, "sources", ())).encode())
-    for name in [name for name in ("occupancy", "motion") if name in item]:
-        data.update(item[name].cpu().contiguous().numpy().tobytes())
+    for field in ("occupancy", "motion"):
+        if field in item:
+            data.update(item[field].cpu().contiguous().numpy().tobytes())
     for model in models:
         for name, tensor in sorted(model.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return {"clips": data.hexdigest(), "model": weights.hexdigest()}
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Within, the model and all its parts are in eval mode; afterwards each is in the mode that it was in."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def build_parts(kind: type[Parts], encode: Callable[[range], Parts], count: int, folder: Path, origin: dict[str, str]) -> Parts:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from models.checkpoint import StoredTensors
-from models.encoded_parts import build_parts, origin_of
+from models.encoded_parts import build_parts, in_eval_mode, origin_of
 from models.occsora.tokenizer import OccSoraTokenizer
 
 
@@ -51,23 +51,24 @@ class LatentClips(StoredTensors):
 
 @torch.no_grad()
 def code_table(tokenizer: OccSoraTokenizer) -> Tensor:
-    """Quantised latent of each of the tokenizer's codes, float32 (K, c) on the CPU."""
+    """Quantised latent of each of the tokenizer's codes, float32 (K, c)."""
     device = next(tokenizer.parameters()).device
     codes = torch.arange(tokenizer.cfg.num_codes, device=device)
-    return tokenizer.lookup(codes.view(1, 1, 1, -1))[0, :, 0, 0].T.float().cpu()
+    return tokenizer.lookup(codes.view(1, 1, 1, -1))[0, :, 0, 0].T.float()
 
 
 @torch.no_grad()
 def encode_clips(tokenizer: OccSoraTokenizer, clips: Dataset[dict[str, Any]], indices: range) -> LatentClips:
-    """Encode items of a data set of clips, one at a time."""
+    """Encode items of a data set of clips, one at a time, in eval mode: a clip is no batch to take statistics of."""
     device = next(tokenizer.parameters()).device
     codes, motion = [], []
-    for index in indices:
-        item = clips[index]
-        latents = tokenizer.encode(item["occupancy"].unsqueeze(0).to(device))
-        codes.append(tokenizer.quantize(latents).codes.to(torch.int16).cpu())
-        motion.append(item["motion"].float().cpu())
-    return LatentClips(torch.cat(codes), torch.stack(motion), code_table(tokenizer))
+    with in_eval_mode(tokenizer):
+        for index in indices:
+            item = clips[index]
+            latents = tokenizer.encode(item["occupancy"].unsqueeze(0).to(device))
+            codes.append(tokenizer.quantize(latents).codes.to(torch.int16).cpu())
+            motion.append(item["motion"].float().cpu())
+        return LatentClips(torch.cat(codes), torch.stack(motion), code_table(tokenizer).cpu())
 
 
 def build_latent_clips(tokenizer: OccSoraTokenizer, clips: Dataset[dict[str, Any]], count: int, folder: Path) -> LatentClips:

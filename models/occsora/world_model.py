@@ -17,6 +17,7 @@ from models.diffusion_sampling import Known, SamplerConfig
 from models.interface import Chunk, Rollout, WorldModel
 from models.occsora.clip_diffusion import ClipDiffusion, ClipDiffusionConfig
 from models.occsora.config import LeanConfig, PaperConfig
+from models.occsora.latent_clips import code_table
 from models.occsora.tokenizer import OccSoraTokenizer
 from models.occsora.trajectory import trajectory_from_motion
 from scenes.grid import Grid, check_occupancy
@@ -104,7 +105,7 @@ class OccSoraWorldModel(WorldModel):
                 "motion": motion.clone(),
                 "latents": pad(latents, (0, 0, 0, 0, before, 0)),
                 "known": known.repeat(batch, 1),
-                "codes": codes,
+                "codes": codes[:, -1],
                 "seeds": seeds.to(occupancy.device, torch.int64).clone(),
                 "step": torch.zeros(batch, dtype=torch.int64, device=occupancy.device),
             }
@@ -126,7 +127,8 @@ class OccSoraWorldModel(WorldModel):
         imagined = torch.where(was_shown, rollout["shown"], decoded[:, :past])
         voxels = decoded[:, past:]
         shown = torch.cat((imagined, voxels), dim=1)[:, -past:]
-        rollout["latents"], rollout["codes"] = self._encode(shown)
+        rollout["latents"], codes = self._encode(shown)
+        rollout["codes"] = codes[:, -1]
         rollout["shown"], rollout["motion"] = shown, driven[:, -past:]
         rollout["known"], rollout["step"] = torch.ones_like(rollout["known"]), rollout["step"] + 1
         return Chunk(codes=rollout["codes"], voxels=voxels if decode else None)
@@ -145,7 +147,7 @@ class OccSoraWorldModel(WorldModel):
         first = torch.cat((motion[:, :window], motion[:, -1:].expand(-1, max(window - frames, 0), -1)), dim=1)
         step = torch.zeros(batch, dtype=torch.int64, device=motion.device)
         shown = self.tokenizer.decode(self._sample(first, seeds, step))[:, :frames]
-        parts, codes = [shown], [self._codes(shown)]
+        parts, codes = [shown], [self._encode(shown)[1]]
         if frames > window:
             rollout = self.start(shown, first, seeds)
             rollout["step"] = rollout["step"] + 1
@@ -164,17 +166,11 @@ class OccSoraWorldModel(WorldModel):
 
     def _snap(self, latents: Tensor) -> Tensor:
         """The nearest to each latent (B, c, t, h, w) of those that codes stand for."""
-        codes = torch.arange(self.num_codes, device=latents.device)
-        table = self.tokenizer.lookup(codes.view(1, 1, 1, -1))[0, :, 0, 0].T.float()
-        rows = latents.movedim(1, -1)
+        table, rows = code_table(self.tokenizer), latents.movedim(1, -1)
         found = nearest_code(rows.reshape(-1, 1, rows.shape[-1]), table.unsqueeze(0))
         return table[found.view(rows.shape[:-1])].movedim(-1, 1)
 
-    def _codes(self, occupancy: Tensor) -> Tensor:
-        """Codes int16 (B, t, h, w, 1) of occupancy (B, T, X, Y, Z)."""
-        return self.tokenizer.quantize(self.tokenizer.encode(occupancy)).codes.to(torch.int16).unsqueeze(-1)
-
     def _encode(self, occupancy: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantised latents float32 (B, c, t, h, w) of occupancy (B, T, X, Y, Z), and the codes (B, h, w, 1) of the last."""
+        """Quantised latents float32 (B, c, t, h, w) of occupancy (B, T, X, Y, Z), and their codes int16 (B, t, h, w, 1)."""
         quantized = self.tokenizer.quantize(self.tokenizer.encode(occupancy))
-        return quantized.latents.float(), quantized.codes[:, -1].to(torch.int16).unsqueeze(-1)
+        return quantized.latents.float(), quantized.codes.to(torch.int16).unsqueeze(-1)

@@ -16,7 +16,11 @@ from models.occsora.pretrained_diffusion import load_diffusion
 from models.occsora.train_diffusion import DiffusionTask, LatentBatch, release_training, train_diffusion
 from models.occsora.trajectory import trajectory_from_motion
 from models.training import TrainingConfig
+from scenes.dataset import SceneClips
+from tests.models.occsora.small import GRID as SMALL_GRID
+from tests.models.occsora.small import make_tokenizer
 from tests.models.occsora.stand_in import DT, FRAMES, TRANSFORMER, Clips, StandInTokenizer
+from tests.models.small import make_street
 
 
 def test_cached_latents_are_those_of_the_tokenizer() -> None:
@@ -51,6 +55,21 @@ def test_cache_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "origin.json").unlink()
     with pytest.raises(ValueError, match=r"origin\.json: missing beside encoded clips"):
         build_latent_clips(tokenizer, clips, 40, tmp_path)
+
+
+def test_clips_are_encoded_in_eval_mode() -> None:
+    """By the statistics that the tokenizer learned, not those of one clip; afterwards each part is in the mode it was in."""
+    tokenizer = make_tokenizer()
+    clips = SceneClips([make_street()], SMALL_GRID, DT, FRAMES)
+    expected = encode_clips(tokenizer, clips, range(2))
+    tokenizer.train()
+    tokenizer.decoder.eval()
+    before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
+    found = encode_clips(tokenizer, clips, range(2))
+    assert torch.equal(found.codes, expected.codes)
+    assert tokenizer.encoder.training
+    assert not tokenizer.decoder.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tokenizer.state_dict().items())
 
 
 def test_other_files_are_no_cache(tmp_path: Path) -> None:
@@ -155,7 +174,7 @@ def test_trajectories_come_to_steer_what_is_made(tmp_path: Path) -> None:
     trajectory = trajectory_from_motion(torch.stack([item["motion"] for item in items]))
     expected = tokenizer.quantize(tokenizer.encode(torch.stack([item["occupancy"] for item in items])))
     for kind, calls, guidance in (("ddim", 10, 1.0), ("ddim", 10, 1.5), ("ddpm", 50, 1.0)):
-        sampler = SamplerConfig(kind, calls, limit=model.cfg.largest)  # type: ignore[arg-type]
+        sampler = SamplerConfig(kind, calls)  # type: ignore[arg-type]
         found = model.sample(trajectory, torch.arange(16), sampler, guidance=guidance)
         near = torch.cdist(found.movedim(1, -1).flatten(0, -2), tokenizer.table).argmin(-1)
         assert float((near == expected.codes.flatten()).float().mean()) > 0.9
