@@ -101,10 +101,11 @@ def tokenizer_parts(preset: OccSoraPreset, tokenizer: OccSoraTokenizer, clip: Te
 
 def transformer_parts(name: str, preset: OccSoraPreset, latents: Tensor) -> list[Part]:
     """One denoising step at batch 1 of the transformer that goes with the preset of this name."""
-    from models.occsora.transformer import SIZES, ClipTransformer
+    from models.occsora.presets import world_preset
+    from models.occsora.transformer import ClipTransformer
 
-    size = next(key for key in ("small", "lean", "occsora") if key in name)
-    make = partial(ClipTransformer, latents.shape[1], tuple(latents.shape[2:]), preset.frames, SIZES[size])
+    shape, size = tuple(latents.shape[2:]), world_preset(name).transformer
+    make = partial(ClipTransformer, latents.shape[1], shape, preset.frames, size)
 
     def denoise(transformer: ClipTransformer, noisy: Tensor) -> Tensor:
         return transformer(noisy, torch.tensor([500]), torch.zeros(1, preset.frames, 2)).noise

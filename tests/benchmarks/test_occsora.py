@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from models.occsora.config import PRESETS, OccSoraPreset
+from models.occsora.presets import WORLD_PRESETS
+from models.occsora.tokenizer import OccSoraTokenizer
 from tests.models.occsora.small import GRID, make_clips, make_tokenizer
 
 
@@ -31,6 +33,20 @@ def test_operations_are_the_releases() -> None:
     assert encode == pytest.approx(2270, rel=2e-3)
     assert lookup == pytest.approx(0.49, abs=0.01)
     assert decode == pytest.approx(2241, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", WORLD_PRESETS)
+def test_the_transformer_is_that_of_the_preset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import occsora_parts
+
+    monkeypatch.setattr(occsora_parts, "counted", lambda call: 0.0)
+    world = WORLD_PRESETS[name]
+    with torch.device("meta"):
+        tokenizer = OccSoraTokenizer(world.clips.grid, world.clips.tokenizer)
+        latents = torch.zeros(1, tokenizer.latent_channels, *tokenizer.latent_shape(world.clips.frames))
+        (part,) = occsora_parts.transformer_parts(name, world.clips, latents)
+    (transformer,) = part.modules
+    assert transformer.cfg == world.transformer
 
 
 @pytest.mark.parametrize("size", ["", "-small"])
