@@ -33,7 +33,7 @@ from scenes.clip import Clip
 from scenes.scene import Scene
 
 REFERENCE = "reference"
-DISTURBED = ("true", "rebuilt", "shuffled frames", "noise in 10 %", "noise", "random codes")
+DISTURBED = ("true", "rebuilt", "shuffled frames", "rebuilt in shuffled order", "noise in 10 %", "noise", "random codes")
 _BATCH = 8  # clips that are sampled at a time, and kept
 
 
@@ -110,8 +110,9 @@ class Sets:
             return shuffled_frames(clip, index)
         if name.startswith("noise"):
             return voxel_noise(clip, self.grid, 1.0 if name == "noise" else 0.1, index)
-        if name == "rebuilt":
-            return replace(clip, occupancy=self.tokenizer.reconstruct(clip.occupancy.unsqueeze(0))[0])
+        if name.startswith("rebuilt"):
+            rebuilt = replace(clip, occupancy=self.tokenizer.reconstruct(clip.occupancy.unsqueeze(0))[0])
+            return rebuilt if name == "rebuilt" else shuffled_frames(rebuilt, index)
         if name == "random codes":
             return replace(clip, occupancy=self.tokenizer.decode(self._random_latents(index))[0])
         return clip
