@@ -15,12 +15,12 @@ from scenes import carlasc, occ3d_nuscenes, occ3d_waymo
 from scenes.clip import Clip
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
-from scenes.grid import CARLASC, MINI, OCC3D, Grid
+from scenes.grid import CARLASC, MINI, NEAR, OCC3D, Grid
 from scenes.label_sets import from_occ3d
 from scenes.occ3d import Mask
 from scenes.scene_file import load_scenes, scene_paths
 
-_GRIDS = {"mini": MINI, "occ3d": OCC3D, "carlasc": CARLASC}
+_GRIDS = {"mini": MINI, "near": NEAR, "occ3d": OCC3D, "carlasc": CARLASC}
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class MakeScenesClips:
     """Folder of scene files, as the other sources of make-scenes write them."""
     out: str
     """Store of clips, a path or fsspec URL; the clips that are in it already are not rendered again."""
-    grid: Literal["mini", "occ3d", "carlasc"] = "occ3d"
-    """Voxel grid; carlasc has the classes of CarlaSC."""
+    grid: Literal["mini", "near", "occ3d", "carlasc"] = "occ3d"
+    """Voxel grid; near is that of the presets occsora-near and dynamiccity-near, carlasc has the classes of CarlaSC."""
     frames: int = 32
     """Frames of a clip."""
     dt: float = 0.5

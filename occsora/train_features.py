@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from scenes.dataset import SceneClips
+    from scenes.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,7 @@ class TrainFeatures:
     clips: str | None = None
     """Store of clips, in the place of scenes: a path or fsspec URL."""
     preset: str = "mini"
-    """World model whose grid and frame rate scenes are rendered for: mini or base."""
+    """World model whose grid and frame rate scenes are rendered for: mini, base, occsora, dynamiccity or another preset."""
     frames: int = 8
     """Frames of a training clip."""
     steps: int = 2000
@@ -46,11 +50,8 @@ def run(config: TrainFeatures) -> None:
     """Train, and say where the extractor is and what its hash is."""
     from models.checkpoint import read_json
     from models.fidelity.train_features import train_features
-    from models.presets import preset
     from models.training import TrainingConfig
     from scenes.clip_store import ClipStore
-    from scenes.dataset import SceneClips
-    from scenes.scene_file import load_scenes
     from scenes.store_clips import StoreClips
 
     if (config.scenes is None) == (config.clips is None):
@@ -66,12 +67,35 @@ def run(config: TrainFeatures) -> None:
         seed=config.seed,
         precision=config.precision,
     )
-    if config.clips is not None:
-        stored = StoreClips(ClipStore.open(config.clips), config.frames, seed=config.seed)
-        folder = train_features(config.kind, stored, stored.grid, cfg)
-    else:
-        assert config.scenes is not None
-        model = preset(config.preset)
-        rendered = SceneClips(load_scenes(config.scenes), model.grid, model.dt, config.frames, seed=config.seed)
-        folder = train_features(config.kind, rendered, model.grid, cfg)
+    clips = (
+        _rendered(config) if config.clips is None else StoreClips(ClipStore.open(config.clips), config.frames, seed=config.seed)
+    )
+    folder = train_features(config.kind, clips, clips.grid, cfg)
     print(f"features in {folder}, sha256 {read_json(folder / 'config.json')['config']['sha256']}")
+
+
+def _rendered(config: TrainFeatures) -> SceneClips:
+    """Clips of the scenes; raises ValueError where they cannot be rendered in the classes of the preset."""
+    from scenes.dataset import SceneClips
+    from scenes.grid import CLASSES
+    from scenes.scene_file import load_scenes
+
+    assert config.scenes is not None
+    grid, dt = _seen_by(config.preset)
+    if grid.classes != CLASSES:
+        how = "make clips of the scenes with `occsora make-scenes clips --grid carlasc` and give them as --clips"
+        raise ValueError(f"--scenes: preset {config.preset!r} has the {grid.num_classes} classes of CarlaSC; {how}")
+    return SceneClips(load_scenes(config.scenes), grid, dt, config.frames, seed=config.seed)
+
+
+def _seen_by(name: str) -> tuple[Grid, float]:
+    """Grid and seconds between frames of a preset of any kind; raises ValueError with the names there are."""
+    from models.dynamiccity import presets as dynamiccity
+    from models.occsora import presets as occsora
+    from models.presets import preset
+
+    if name in occsora.WORLD_PRESETS:
+        clips = occsora.WORLD_PRESETS[name].clips
+        return clips.grid, clips.dt
+    model = dynamiccity.WORLD_PRESETS[name] if name in dynamiccity.WORLD_PRESETS else preset(name)
+    return model.grid, model.dt

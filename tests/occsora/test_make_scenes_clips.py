@@ -14,7 +14,7 @@ from occsora.make_scenes import COMMAND
 from occsora.make_scenes_clips import MakeScenesCarlaSC, MakeScenesClips, MakeScenesOcc3D, MakeScenesOcc3DWaymo, make_clips
 from scenes.clip_store import ClipStore
 from scenes.dataset import SceneClips
-from scenes.grid import CARLASC, MINI, OCC3D
+from scenes.grid import CARLASC, NEAR, OCC3D
 from scenes.label_sets import from_occ3d
 from scenes.scene_file import load_scenes
 from scenes.store_clips import StoreClips
@@ -140,7 +140,7 @@ def test_carlasc_and_waymo_get_stores_of_their_own_classes(tmp_path: Path) -> No
     assert store.grid.num_classes == 16
 
 
-@pytest.mark.parametrize(("name", "grid"), [("mini", MINI), ("carlasc", CARLASC)])
+@pytest.mark.parametrize(("name", "grid"), [("near", NEAR), ("carlasc", CARLASC)])
 def test_rendered_clips_are_those_of_the_scenes_whenever_they_were_made(tmp_path: Path, name: str, grid: object) -> None:
     def config(count: int, jobs: int = 1) -> MakeScenesClips:
         return MakeScenesClips(SCENES, str(tmp_path / "clips.zarr"), name, 4, 0.25, count, seed=5, jobs=jobs)  # type: ignore[arg-type]
