@@ -163,7 +163,7 @@ def test_a_sheet_of_more_columns_than_it_has_room_for() -> None:
 
 def test_the_sampler_is_the_one_asked_for(clip_model: Path) -> None:
     model = generate.prepared_model(Generate(model=str(clip_model), sampler="ddpm", steps=7, rate=0.5, guidance=2.0))
-    assert model.cfg.sampler == SamplerConfig("ddpm", steps=7, limit=2.0, rate=0.5)  # type: ignore[attr-defined]
+    assert model.cfg.sampler == SamplerConfig("ddpm", steps=7, rate=0.5)  # type: ignore[attr-defined]
     assert model.cfg.guidance == 2.0  # type: ignore[attr-defined]
 
 
