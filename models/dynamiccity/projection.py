@@ -50,8 +50,8 @@ class Layer(nn.Module):
 class Projection(nn.Module):
     """A transformer that presses sequences of N features into one each, read from a token at their end, at first their mean.
 
-    The head passes the token on at first, at half its size through the tangent: by torch's initial weights it would shrink the
-    planes tenfold, beneath the noise of the posterior that they are drawn from.
+    The head passes the token on at first, at half its size through the tangent: torch's initial weights would shrink it to a
+    quarter, while planes are drawn with noise of size one from the beginning.
 
     A token that is learned alone tells nothing of its sequence until attention does. The product of the planes is then learned
     from the others, and whole planes stay constant; Muon, whose steps are of one size however small a gradient is, lets their
